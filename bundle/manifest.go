@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bundle
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// PayloadType is the DSSE payload type of a manifest.
+const PayloadType = "application/vnd.updaterd.manifest.v1+json"
+
+// Format is the manifest format that this package reads and writes.
+const Format = 1
+
+// A Manifest is all that is signed. Field order is the order of the canonical
+// JSON: docs/bundle-format.md#manifest.
+type Manifest struct {
+	Format int `json:"format"`
+	// Requires lists the features a reader must know; there are none yet.
+	Requires []string `json:"requires,omitempty"`
+	// Compatible lists the kinds of device this release is for.
+	Compatible []string `json:"compatible"`
+	// Version is a label for people. Only Sequence orders releases.
+	Version  string `json:"version"`
+	Sequence uint64 `json:"sequence"`
+	// Floor is the lowest sequence a device may install once it has confirmed this release.
+	Floor uint64 `json:"floor"`
+	// Created is the signed time, in UTC and whole seconds.
+	Created time.Time `json:"created"`
+	Images  []Image   `json:"images"`
+	// Annotations are signed, and a reader may ignore them.
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// An Image is the content of one slot, as a list of chunks of equal length (the
+// last one may be shorter).
+type Image struct {
+	// Class is the slot class, such as "rootfs".
+	Class  string `json:"class"`
+	Size   int64  `json:"size"`
+	Digest Digest `json:"digest"`
+	// BuildID is BUILD_ID of the image's os-release, if it is known.
+	BuildID   string `json:"build_id,omitempty"`
+	ChunkSize int64  `json:"chunk_size"`
+	// Chunks pins the chunk table: the digest of every chunk.
+	Chunks Table `json:"chunks"`
+	// Recipes lists any number of deltas and then exactly one full recipe.
+	Recipes []Recipe `json:"recipes"`
+}
+
+// A Recipe is one way to make an image's chunks.
+type Recipe struct {
+	Kind string `json:"kind"`
+	// Source is what a delta starts from; nil for the full recipe.
+	Source *Source `json:"source,omitempty"`
+	// Table pins the recipe table: kind, length and digest of every encoded chunk.
+	Table Table  `json:"table"`
+	Data  Extent `json:"data"`
+}
+
+// Kinds of recipe.
+const (
+	KindFull  = "full"
+	KindDelta = "delta"
+)
+
+// A Source is the image that a delta was made against.
+type Source struct {
+	Digest  Digest `json:"digest"`
+	Size    int64  `json:"size"`
+	BuildID string `json:"build_id,omitempty"`
+}
+
+// An Extent is a range of the payload, which begins where the envelope ends.
+type Extent struct {
+	Offset int64 `json:"offset"`
+	Length int64 `json:"length"`
+}
+
+// A Table is an extent whose content is pinned.
+type Table struct {
+	Extent
+	Digest Digest `json:"digest"`
+}
+
+// Image returns the image of a class, or nil.
+func (m *Manifest) Image(class string) *Image {
+	for i := range m.Images {
+		if m.Images[i].Class == class {
+			return &m.Images[i]
+		}
+	}
+	return nil
+}
+
+// ChunkCount is the number of chunks.
+func (img *Image) ChunkCount() int {
+	return int((img.Size-1)/img.ChunkSize + 1)
+}
+
+// ChunkLength is the length of chunk i.
+func (img *Image) ChunkLength(i int) int {
+	return int(min(img.ChunkSize, img.Size-int64(i)*img.ChunkSize))
+}
+
+// Full is the recipe that needs no source. Every valid image has it.
+func (img *Image) Full() *Recipe { return &img.Recipes[len(img.Recipes)-1] }
+
+// Download is the number of bytes a device fetches to make img by r, the
+// envelope apart: both tables and the data.
+func (r *Recipe) Download(img *Image) int64 {
+	return img.Chunks.Length + r.Table.Length + r.Data.Length
+}
+
+// Marshal checks the manifest and returns its canonical JSON.
+func (m *Manifest) Marshal() ([]byte, error) {
+	if err := m.validate(); err != nil {
+		return nil, fmt.Errorf("write manifest: %w", err)
+	}
+	return m.encode()
+}
+
+func (m *Manifest) encode() ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(m); err != nil {
+		return nil, fmt.Errorf("write manifest: %w", err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// ParseManifest reads a manifest that obeys every rule of the format. It must
+// only see bytes whose signature was verified; [Verify] does that.
+//
+// There is exactly one way to write a manifest: what is not byte for byte what
+// Marshal would write is an error. So a key that is repeated, spelled in other
+// case, out of order or unknown, a number written as 1.0, an escape that is not
+// needed, a space and anything after the end are all refused, and two readers
+// cannot see two different manifests in the same bytes.
+func ParseManifest(b []byte) (*Manifest, error) {
+	if len(b) > MaxEnvelope {
+		return nil, fmt.Errorf("read manifest: %w: %d bytes, at most %d", ErrMalformed, len(b), MaxEnvelope)
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	m := new(Manifest)
+	if err := dec.Decode(m); err != nil {
+		return nil, fmt.Errorf("read manifest: %w: %v", ErrMalformed, err)
+	}
+	if err := m.validate(); err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
+	}
+	again, err := m.encode()
+	if err != nil {
+		return nil, fmt.Errorf("read manifest: %w: %v", ErrMalformed, err)
+	}
+	if at := firstDifference(b, again); at >= 0 {
+		return nil, fmt.Errorf("read manifest: %w: not in canonical form at byte %d (%.24q)", ErrMalformed, at, b[min(at, len(b)):])
+	}
+	return m, nil
+}
+
+// firstDifference is -1 if a and b are equal.
+func firstDifference(a, b []byte) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	if len(a) != len(b) {
+		return min(len(a), len(b))
+	}
+	return -1
+}

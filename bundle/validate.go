@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bundle
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Limits of a manifest: docs/bundle-format.md#limits. They bound what a device
+// holds in memory, so raising one is a change of format.
+const (
+	MaxImages     = 32
+	MaxRecipes    = 64 // per image
+	MaxCompatible = 64
+	// MaxChunks bounds the tables of one image: 64 Ki chunks are 4.25 MiB of tables.
+	MaxChunks        = 1 << 16
+	MinChunkSize     = 4 << 10
+	MaxChunkSize     = 4 << 20
+	DefaultChunkSize = 1 << 20
+
+	maxClass           = 32
+	maxLabel           = 128
+	maxAnnotations     = 64
+	maxAnnotationValue = 4096
+)
+
+const (
+	lower  = "abcdefghijklmnopqrstuvwxyz"
+	digits = "0123456789"
+	alnum  = lower + "ABCDEFGHIJKLMNOPQRSTUVWXYZ" + digits
+)
+
+func (m *Manifest) validate() error {
+	if m.Format != Format {
+		return malformed("format %d, this program reads %d; update it first", m.Format, Format)
+	}
+	if len(m.Requires) > 0 {
+		return malformed("requires the feature %.64q, which this program does not know; update it first", m.Requires[0])
+	}
+	if err := checkList("compatible", m.Compatible); err != nil {
+		return err
+	}
+	if err := checkLabel("version", m.Version); err != nil {
+		return err
+	}
+	if m.Floor > m.Sequence {
+		return malformed("floor %d is above the release's own sequence %d", m.Floor, m.Sequence)
+	}
+	if err := checkTime(m.Created); err != nil {
+		return err
+	}
+	if err := checkAnnotations(m.Annotations); err != nil {
+		return err
+	}
+	if len(m.Images) == 0 || len(m.Images) > MaxImages {
+		return malformed("%d images, want 1 to %d", len(m.Images), MaxImages)
+	}
+	classes := make(map[string]bool)
+	for i := range m.Images {
+		img := &m.Images[i]
+		if err := img.validate(); err != nil {
+			return err
+		}
+		if classes[img.Class] {
+			return malformed("two images of class %q", img.Class)
+		}
+		classes[img.Class] = true
+	}
+	_, err := m.layout()
+	return err
+}
+
+func (img *Image) validate() error {
+	if err := checkWord("class", img.Class, maxClass, lower+digits, "-"); err != nil {
+		return err
+	}
+	if c := img.ChunkSize; c < MinChunkSize || c > MaxChunkSize || c&(c-1) != 0 {
+		return malformed("image %q: chunk size %d, want a power of two from %d to %d", img.Class, c, MinChunkSize, MaxChunkSize)
+	}
+	if img.Size < 1 || img.Size > MaxChunks*img.ChunkSize {
+		return malformed("image %q: %d bytes, want 1 to %d with this chunk size", img.Class, img.Size, MaxChunks*img.ChunkSize)
+	}
+	if img.BuildID != "" {
+		if err := checkLabel("build id", img.BuildID); err != nil {
+			return err
+		}
+	}
+	n := int64(img.ChunkCount())
+	if img.Chunks.Length != n*DigestSize {
+		return malformed("image %q: chunk table of %d bytes, want %d for %d chunks", img.Class, img.Chunks.Length, n*DigestSize, n)
+	}
+	if len(img.Recipes) == 0 || len(img.Recipes) > MaxRecipes {
+		return malformed("image %q: %d recipes, want 1 to %d", img.Class, len(img.Recipes), MaxRecipes)
+	}
+	sources := make(map[Digest]bool)
+	for i := range img.Recipes {
+		r := &img.Recipes[i]
+		if err := r.validate(img, i == len(img.Recipes)-1); err != nil {
+			return fmt.Errorf("image %q: recipe %d: %w", img.Class, i, err)
+		}
+		if r.Source == nil {
+			continue
+		}
+		if sources[r.Source.Digest] {
+			return malformed("image %q: recipe %d: two deltas for the same source", img.Class, i)
+		}
+		sources[r.Source.Digest] = true
+	}
+	return nil
+}
+
+func (r *Recipe) validate(img *Image, last bool) error {
+	switch {
+	case r.Kind != KindFull && r.Kind != KindDelta:
+		return malformed("unknown kind %.32q", r.Kind)
+	case last != (r.Kind == KindFull):
+		return malformed("kind %q: deltas come first, and exactly one full recipe last", r.Kind)
+	case (r.Kind == KindDelta) != (r.Source != nil):
+		return malformed("kind %q: a delta names its source, a full recipe has none", r.Kind)
+	}
+	if s := r.Source; s != nil {
+		if s.Size < 1 || s.Size > MaxChunks*MaxChunkSize {
+			return malformed("source of %d bytes, want 1 to %d", s.Size, int64(MaxChunks*MaxChunkSize))
+		}
+		if s.BuildID != "" {
+			if err := checkLabel("source build id", s.BuildID); err != nil {
+				return err
+			}
+		}
+	}
+	if want := int64(img.ChunkCount()) * EntrySize; r.Table.Length != want {
+		return malformed("table of %d bytes, want %d", r.Table.Length, want)
+	}
+	// An encoded chunk is never longer than the chunk, so neither is the data.
+	if r.Data.Length < 0 || r.Data.Length > img.Size {
+		return malformed("data of %d bytes for an image of %d", r.Data.Length, img.Size)
+	}
+	return nil
+}
+
+// layout checks that the extents tile the payload in the one order that is
+// allowed, and returns the payload's length: docs/bundle-format.md#payload. With
+// the limits above no sum can come near the end of an int64.
+func (m *Manifest) layout() (int64, error) {
+	var next int64
+	place := func(img *Image, what string, e Extent) error {
+		if e.Offset != next {
+			return malformed("image %q: %s at payload offset %d, want %d: no gap and no overlap", img.Class, what, e.Offset, next)
+		}
+		next += e.Length
+		return nil
+	}
+	for i := range m.Images {
+		img := &m.Images[i]
+		if err := place(img, "chunk table", img.Chunks.Extent); err != nil {
+			return 0, err
+		}
+		for k := range img.Recipes {
+			if err := place(img, fmt.Sprintf("table of recipe %d", k), img.Recipes[k].Table.Extent); err != nil {
+				return 0, err
+			}
+		}
+	}
+	for _, kind := range []string{KindDelta, KindFull} {
+		for i := range m.Images {
+			img := &m.Images[i]
+			for k := range img.Recipes {
+				if img.Recipes[k].Kind != kind {
+					continue
+				}
+				if err := place(img, fmt.Sprintf("data of recipe %d", k), img.Recipes[k].Data); err != nil {
+					return 0, err
+				}
+			}
+		}
+	}
+	return next, nil
+}
+
+func malformed(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrMalformed}, args...)...)
+}
+
+// checkWord allows the characters of first at the start, and more after it.
+func checkWord(what, s string, limit int, first, more string) error {
+	if s == "" || len(s) > limit {
+		return malformed("%s %.80q: want 1 to %d characters", what, s, limit)
+	}
+	if !strings.Contains(first, s[:1]) {
+		return malformed("%s %.80q: starts with %q, which is not allowed there", what, s, s[:1])
+	}
+	if rest := strings.Trim(s, first+more); rest != "" {
+		return malformed("%s %.80q: %q is not allowed, only %s", what, s, rest, more+" and the letters and digits of "+first)
+	}
+	return nil
+}
+
+// checkLabel is for what people call things: versions, kinds of device, builds.
+// No space, slash, quote or control character, so that a label is safe in a
+// path, a command line and a log.
+func checkLabel(what, s string) error {
+	return checkWord(what, s, maxLabel, alnum, "._-+~:,@=")
+}
+
+func checkList(what string, list []string) error {
+	if len(list) == 0 || len(list) > MaxCompatible {
+		return malformed("%d entries in %s, want 1 to %d", len(list), what, MaxCompatible)
+	}
+	for i, s := range list {
+		if err := checkLabel(what, s); err != nil {
+			return err
+		}
+		if slices.Contains(list[:i], s) {
+			return malformed("%s lists %q twice", what, s)
+		}
+	}
+	return nil
+}
+
+func checkTime(t time.Time) error {
+	if t.Location() != time.UTC || t.Nanosecond() != 0 || t.Year() < 1970 || t.Year() > 9999 {
+		return malformed("created %v: want UTC, whole seconds, from 1970 on", t)
+	}
+	return nil
+}
+
+func checkAnnotations(a map[string]string) error {
+	if len(a) > maxAnnotations {
+		return malformed("%d annotations, at most %d", len(a), maxAnnotations)
+	}
+	for k, v := range a {
+		if err := checkWord("annotation", k, maxLabel, lower+digits, "._-"); err != nil {
+			return err
+		}
+		if len(v) > maxAnnotationValue || !utf8.ValidString(v) || strings.ContainsFunc(v, notInText) {
+			return malformed("annotation %q: want at most %d bytes of UTF-8 without control characters", k, maxAnnotationValue)
+		}
+	}
+	return nil
+}
+
+// notInText tells what no annotation holds: controls except tab and newline,
+// and the two line separators that JSON writers do not agree on.
+func notInText(r rune) bool {
+	return r < 0x20 && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029
+}
