@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sign
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+)
+
+// Bounds of an envelope. They are checked before anything is allocated for it.
+const (
+	MaxEnvelope   = 1 << 20 // bytes
+	MaxSignatures = 8
+)
+
+// envelope is the JSON form. The order of the fields is the order in which they are written.
+type envelope struct {
+	PayloadType string          `json:"payloadType"`
+	Payload     string          `json:"payload"`
+	Signatures  []wireSignature `json:"signatures"`
+}
+
+type wireSignature struct {
+	KeyID string `json:"keyid"`
+	Sig   string `json:"sig"`
+}
+
+// parse reads an envelope without believing any of it. It accepts only what
+// marshal would write.
+func parse(b []byte) (*envelope, error) {
+	if len(b) > MaxEnvelope {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrMalformed, len(b), MaxEnvelope)
+	}
+	// An array, not a slice: encoding/json skips what does not fit, so a list of
+	// a hundred thousand empty signatures costs no memory.
+	var wire struct {
+		PayloadType string                            `json:"payloadType"`
+		Payload     string                            `json:"payload"`
+		Signatures  [MaxSignatures + 1]*wireSignature `json:"signatures"`
+	}
+	if err := json.Unmarshal(b, &wire); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrMalformed, err)
+	}
+	env := &envelope{PayloadType: wire.PayloadType, Payload: wire.Payload, Signatures: []wireSignature{}}
+	for _, s := range wire.Signatures {
+		if s == nil {
+			break
+		}
+		env.Signatures = append(env.Signatures, *s)
+	}
+	switch n := len(env.Signatures); {
+	case n == 0:
+		return nil, fmt.Errorf("%w: no signatures", ErrMalformed)
+	case n > MaxSignatures:
+		return nil, fmt.Errorf("%w: more than %d signatures", ErrMalformed, MaxSignatures)
+	case env.PayloadType == "":
+		return nil, fmt.Errorf("%w: no payload type", ErrMalformed)
+	}
+	again, err := json.Marshal(env)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrMalformed, err)
+	}
+	// This one comparison refuses unknown, repeated and case-folded members,
+	// white space, nulls, broken UTF-8 and superfluous escapes alike.
+	if !bytes.Equal(again, b) {
+		return nil, fmt.Errorf("%w: not in canonical form (an unknown, repeated or misspelt member, or white space)", ErrMalformed)
+	}
+	if _, err := decode(env.Payload); err != nil {
+		return nil, fmt.Errorf("%w: payload: %v", ErrMalformed, err)
+	}
+	for i, s := range env.Signatures {
+		if sig, err := decode(s.Sig); err != nil || len(sig) == 0 {
+			return nil, fmt.Errorf("%w: signature %d is empty or not base64", ErrMalformed, i+1)
+		}
+	}
+	return env, nil
+}
+
+func (e *envelope) marshal() ([]byte, error) {
+	b, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("write envelope: %w", err)
+	}
+	// What cannot be read back is never written.
+	if _, err := parse(b); err != nil {
+		return nil, fmt.Errorf("write envelope: %w", err)
+	}
+	return b, nil
+}
+
+// single is the envelope reduced to one signature without its key id: the DSSE
+// verifier would pass over a signature whose key id is not the one it computes
+// itself, and a hint must never decide that.
+func (e *envelope) single(s wireSignature) ([]byte, error) {
+	return json.Marshal(envelope{
+		PayloadType: e.PayloadType,
+		Payload:     e.Payload,
+		Signatures:  []wireSignature{{Sig: s.Sig}},
+	})
+}
+
+// decode reads base64 in its only accepted form. Decoders pass over CR and LF
+// and stray bits at the end; comparing closes every such door.
+func decode(s string) ([]byte, error) {
+	b, err := base64.StdEncoding.Strict().DecodeString(s)
+	if err != nil {
+		return nil, err
+	}
+	if base64.StdEncoding.EncodeToString(b) != s {
+		return nil, fmt.Errorf("not in canonical base64")
+	}
+	return b, nil
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sign
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors that a caller can tell apart.
+var (
+	// ErrMalformed: the envelope is not one, whoever made it.
+	ErrMalformed = errors.New("malformed envelope")
+	// ErrUntrusted: the envelope is well-formed, but not enough keys of the keyring signed it.
+	ErrUntrusted = errors.New("untrusted signature")
+	// ErrPayloadType: the envelope holds something else than what was asked for. It is an ErrUntrusted.
+	ErrPayloadType = fmt.Errorf("%w: wrong payload type", ErrUntrusted)
+	// ErrKey: a key or a keyring cannot be used.
+	ErrKey = errors.New("unusable key")
+	// ErrPassphrase: the private key is encrypted, and there is no passphrase or a wrong one. It is an ErrKey.
+	ErrPassphrase = fmt.Errorf("%w: passphrase", ErrKey)
+)
