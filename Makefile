@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# make help lists the targets. Every target that needs packages or a Go
+# toolchain gets them through .ci/setup, which does nothing if they are there.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE   := $(or $(UPDATERD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/updaterd)
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# The toolchain that .ci/setup found or fetched comes first on the path.
+export PATH        := $(CACHE)/go/bin:$(PATH)
+export CGO_ENABLED := 0
+export GOTOOLCHAIN := local
+export GOFLAGS     := -buildvcs=false
+LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
+BUILD   := go build -trimpath -ldflags '$(LDFLAGS)'
+HOST_TOOLS := updater-bundle updater-sign
+DEVICE_ARCHES := arm64 arm riscv64 amd64
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
+
+# Where make install puts things; the packagings set DESTDIR.
+DESTDIR    ?=
+PREFIX     ?= /usr
+SYSCONFDIR ?= /etc
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## install the Debian packages and the Go toolchain that the rest needs
+	@.ci/setup
+
+.PHONY: build
+build: setup ## build everything for this machine into bin/
+	@mkdir -p bin
+	$(BUILD) -o bin/updaterd ./updaterd
+	$(BUILD) -o bin/updater-bundle ./bundle/cmd/updater-bundle
+	$(BUILD) -o bin/updater-sign ./sign/cmd/updater-sign
+	@ln -sf updaterd bin/updaterctl
+	@ln -sf updaterd bin/updater-bootctl
+
+.PHONY: cross
+cross: setup ## build the device binary for every supported architecture into bin/
+	@mkdir -p bin
+	@for arch in $(DEVICE_ARCHES); do \
+		GOOS=linux GOARCH=$$arch $(BUILD) -o bin/updaterd-linux-$$arch ./updaterd; \
+		printf '%-28s %9d bytes\n' bin/updaterd-linux-$$arch "$$(stat -c %s bin/updaterd-linux-$$arch)"; \
+	done
+
+.PHONY: lint
+lint: setup ## gofmt, vet, staticcheck, tidy go.mod
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
+	go vet ./...
+	go vet -tags qemu ./qemu/...
+	go run $(STATICCHECK) -tags qemu ./...
+	go mod tidy -diff
+
+.PHONY: unit
+unit: setup ## unit, property, fuzz-seed and command-line tests
+	go test -timeout 10m ./...
+
+.PHONY: check
+check: lint cross unit ## everything that needs no QEMU, in under two minutes
+
+.PHONY: assets
+assets: setup ## build U-Boot, the kernel and the root file systems into the cache
+	go run ./qemu/cmd/assets
+
+.PHONY: scenarios
+scenarios: setup ## whole updates in QEMU, with the plug pulled
+	go test -tags qemu -count=1 -v -timeout 50m ./qemu/...
+
+.PHONY: test
+test: check scenarios ## every test there is
+
+.PHONY: demo
+demo: build ## two updates of a Debian arm64 system in QEMU, one good and one bad
+	go run ./qemu/cmd/demo
+
+.PHONY: shell
+shell: build ## a console on the device that make demo left
+	go run ./qemu/cmd/demo -shell
+
+.PHONY: bench
+bench: setup ## measure the parts
+	go test -run '^$$' -bench . -benchtime 2s ./bundle/... ./bootctl/... ./updaterd/...
+
+.PHONY: fuzz
+FUZZTIME ?= 30s
+fuzz: setup ## run every fuzz target for FUZZTIME (30s)
+	@for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep ^Fuzz || true); do \
+			echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+.PHONY: vulncheck
+vulncheck: setup ## look the dependencies up in Go's vulnerability database (needs the internet)
+	go run $(GOVULNCHECK) ./...
+
+.PHONY: install
+install: ## install the daemon for the device under DESTDIR; BINARY names the one to take
+	install -D -m 0755 $(or $(BINARY),bin/updaterd) $(DESTDIR)$(PREFIX)/bin/updaterd
+	ln -sf updaterd $(DESTDIR)$(PREFIX)/bin/updaterctl
+	ln -sf updaterd $(DESTDIR)$(PREFIX)/bin/updater-bootctl
+	$(MAKE) --no-print-directory install-data
+
+.PHONY: clean
+clean: ## remove what was built here; the cache of assets stays
+	rm -rf bin dist

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package machine reads what the running system says about itself: the slot it
+// was started from, the id of this start, and the build it is.
+//
+// It believes the kernel command line about the slot only if the root file
+// system that is mounted confirms it.
+package machine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/u-root/u-root/pkg/cmdline"
+	"golang.org/x/sys/unix"
+
+	"github.com/updaterd/updaterd/bootctl"
+)
+
+// maxOSRelease bounds what is read of os-release.
+const maxOSRelease = 64 << 10
+
+// Machine satisfies update.System.
+type Machine struct {
+	line   *cmdline.CmdLine
+	bootID string
+	root   map[bootctl.Slot]string
+	dir    string
+}
+
+// New reads the running machine. dir is where its root file system is seen, "/"
+// on a device; root names the block device of each slot of the class that is
+// mounted there.
+func New(dir string, root map[bootctl.Slot]string) (*Machine, error) {
+	line := cmdline.NewCmdLine()
+	if line.Err != nil {
+		return nil, fmt.Errorf("read kernel command line: %w", line.Err)
+	}
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("read boot id: %w", err)
+	}
+	return &Machine{line: line, bootID: strings.TrimSpace(string(id)), root: root, dir: dir}, nil
+}
+
+// BootID changes at every start of the kernel.
+func (m *Machine) BootID() string { return m.bootID }
+
+// EnvID is the canary on the kernel command line, or "".
+func (m *Machine) EnvID() string {
+	id, _ := m.line.Flag("updaterd.env_id")
+	return id
+}
+
+// Booted is the slot on the kernel command line, if the device of that slot is
+// the one mounted on /.
+func (m *Machine) Booted() (bootctl.Slot, error) {
+	name, ok := m.line.Flag("updaterd.slot")
+	if !ok {
+		return "", errors.New("the kernel command line has no updaterd.slot=: let the boot command add it")
+	}
+	slot := bootctl.Slot(name)
+	if !slot.Valid() {
+		return "", fmt.Errorf("the kernel command line says updaterd.slot=%q, which is neither a nor b", name)
+	}
+	device, ok := m.root[slot]
+	if !ok {
+		return "", fmt.Errorf("the configuration has no device for slot rootfs.%s", slot)
+	}
+	var mounted, dev unix.Stat_t
+	if err := unix.Stat(m.dir, &mounted); err != nil {
+		return "", fmt.Errorf("look at %s: %w", m.dir, err)
+	}
+	if err := unix.Stat(device, &dev); err != nil {
+		return "", fmt.Errorf("look at the device of rootfs.%s, %s: %w", slot, device, err)
+	}
+	if dev.Mode&unix.S_IFMT != unix.S_IFBLK || mounted.Dev != dev.Rdev {
+		return "", fmt.Errorf("the kernel command line says slot %s, but / is not mounted from %s (an overlay, a rescue system or another disk?)", slot, device)
+	}
+	return slot, nil
+}
+
+// Reboot asks init for an orderly reboot.
+func (m *Machine) Reboot(ctx context.Context) error {
+	if out, err := exec.CommandContext(ctx, "reboot").CombinedOutput(); err != nil {
+		return fmt.Errorf("reboot: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// Release is what os-release says of the running image.
+type Release struct {
+	BuildID string // BUILD_ID
+	Version string // VERSION_ID, or BUILD_ID without one
+	Built   time.Time
+}
+
+// Release reads os-release (https://www.freedesktop.org/software/systemd/man/os-release.html).
+// Built is the file's time: an image cannot be older than a file in it.
+func (m *Machine) Release() (Release, error) {
+	path := filepath.Join(m.dir, "etc/os-release")
+	f, err := os.Open(path)
+	if err != nil {
+		return Release{}, fmt.Errorf("read os-release: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return Release{}, fmt.Errorf("read os-release: %w", err)
+	}
+	if info.Size() > maxOSRelease {
+		return Release{}, fmt.Errorf("read %s: it has %d bytes, more than %d", path, info.Size(), maxOSRelease)
+	}
+	r := Release{Built: info.ModTime()}
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		key, value, _ := strings.Cut(lines.Text(), "=")
+		value = strings.Trim(value, `"'`)
+		switch key {
+		case "BUILD_ID":
+			r.BuildID = value
+		case "VERSION_ID":
+			r.Version = value
+		}
+	}
+	if r.Version == "" {
+		r.Version = r.BuildID
+	}
+	return r, lines.Err()
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package machine
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/u-root/u-root/pkg/cmdline"
+
+	"github.com/updaterd/updaterd/bootctl"
+)
+
+func at(t *testing.T, flags map[string]string, root map[bootctl.Slot]string) *Machine {
+	t.Helper()
+	m, err := New(t.TempDir(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.line = &cmdline.CmdLine{AsMap: flags}
+	return m
+}
+
+func TestBootedIsUnprovenUnlessTheMountConfirmsIt(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "not-a-device")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, slot, want string
+		root             map[bootctl.Slot]string
+	}{
+		{"no slot", "", "no updaterd.slot", nil},
+		{"unknown slot", "c", "neither a nor b", nil},
+		{"no device", "a", "no device", map[bootctl.Slot]string{"b": file}},
+		{"missing device", "a", "look at the device", map[bootctl.Slot]string{"a": file + "x"}},
+		{"not a block device", "a", "is not mounted from", map[bootctl.Slot]string{"a": file}},
+		{"same numbers, but a character device", "b", "is not mounted from", map[bootctl.Slot]string{"b": "/dev/null"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			flags := map[string]string{}
+			if c.slot != "" {
+				flags["updaterd.slot"] = c.slot
+			}
+			slot, err := at(t, flags, c.root).Booted()
+			if slot != "" || err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Booted() = %q, %v; want an error with %q", slot, err, c.want)
+			}
+		})
+	}
+}
+
+func TestRelease(t *testing.T) {
+	m := at(t, map[string]string{"updaterd.env_id": "77"}, nil)
+	path := filepath.Join(m.dir, "etc/os-release")
+	if _, err := m.Release(); err == nil {
+		t.Fatal("read an os-release that is not there")
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	built := time.Unix(1_750_000_000, 0)
+	if err := os.WriteFile(path, []byte("ID=debian\nBUILD_ID=\"v1-7\"\n# VERSION_ID=9\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, built, built); err != nil {
+		t.Fatal(err)
+	}
+	r, err := m.Release()
+	if err != nil || r.BuildID != "v1-7" || r.Version != "v1-7" || !r.Built.Equal(built) {
+		t.Fatalf("Release() = %+v, %v", r, err)
+	}
+	if m.EnvID() != "77" || m.BootID() == "" {
+		t.Fatalf("EnvID() = %q, BootID() = %q", m.EnvID(), m.BootID())
+	}
+	if err := os.WriteFile(path, make([]byte, maxOSRelease+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Release(); err == nil {
+		t.Fatal("read an os-release without bound")
+	}
+}
