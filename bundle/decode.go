@@ -7,12 +7,14 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/updaterd/updaterd/bundle/delta"
 )
 
 // A Decoder turns encoded chunks into content. It is for one goroutine, and
 // holds at most a few MiB whatever it is fed.
 type Decoder struct {
-	zstd *zstd.Decoder
+	zstd  *zstd.Decoder
+	patch *delta.Applier
 }
 
 // NewDecoder returns a Decoder that is to be closed.
@@ -28,11 +30,19 @@ func NewDecoder() (*Decoder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up zstd: %w", err)
 	}
-	return &Decoder{zstd: z}, nil
+	p, err := delta.NewApplier()
+	if err != nil {
+		z.Close()
+		return nil, err
+	}
+	return &Decoder{zstd: z, patch: p}, nil
 }
 
 // Close frees what the decoder holds.
-func (d *Decoder) Close() { d.zstd.Close() }
+func (d *Decoder) Close() {
+	d.zstd.Close()
+	d.patch.Close()
+}
 
 // Decode makes one chunk: enc are the encoded bytes, e their entry, want the
 // chunk's digest, and dst is as long as the chunk. A patch reads src, which has
@@ -82,7 +92,7 @@ func (d *Decoder) expand(dst []byte, kind Encoding, enc []byte, src io.ReaderAt,
 		if src == nil {
 			return fmt.Errorf("%w: there is no source", ErrSource)
 		}
-		if err := applyPatch(dst, enc, src, srcSize); err != nil {
+		if err := d.patch.Apply(dst, enc, src, srcSize); err != nil {
 			return fmt.Errorf("%w: %w", ErrSource, err)
 		}
 	default:

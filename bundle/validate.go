@@ -31,7 +31,8 @@ const (
 const (
 	lower  = "abcdefghijklmnopqrstuvwxyz"
 	digits = "0123456789"
-	alnum  = lower + "ABCDEFGHIJKLMNOPQRSTUVWXYZ" + digits
+	upper  = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	alnum  = lower + upper + digits
 )
 
 func (m *Manifest) validate() error {
@@ -70,7 +71,7 @@ func (m *Manifest) validate() error {
 		}
 		classes[img.Class] = true
 	}
-	_, err := m.layout()
+	_, err := m.payloadSize()
 	return err
 }
 
@@ -140,45 +141,6 @@ func (r *Recipe) validate(img *Image, last bool) error {
 		return malformed("data of %d bytes for an image of %d", r.Data.Length, img.Size)
 	}
 	return nil
-}
-
-// layout checks that the extents tile the payload in the one order that is
-// allowed, and returns the payload's length: docs/bundle-format.md#payload. With
-// the limits above no sum can come near the end of an int64.
-func (m *Manifest) layout() (int64, error) {
-	var next int64
-	place := func(img *Image, what string, e Extent) error {
-		if e.Offset != next {
-			return malformed("image %q: %s at payload offset %d, want %d: no gap and no overlap", img.Class, what, e.Offset, next)
-		}
-		next += e.Length
-		return nil
-	}
-	for i := range m.Images {
-		img := &m.Images[i]
-		if err := place(img, "chunk table", img.Chunks.Extent); err != nil {
-			return 0, err
-		}
-		for k := range img.Recipes {
-			if err := place(img, fmt.Sprintf("table of recipe %d", k), img.Recipes[k].Table.Extent); err != nil {
-				return 0, err
-			}
-		}
-	}
-	for _, kind := range []string{KindDelta, KindFull} {
-		for i := range m.Images {
-			img := &m.Images[i]
-			for k := range img.Recipes {
-				if img.Recipes[k].Kind != kind {
-					continue
-				}
-				if err := place(img, fmt.Sprintf("data of recipe %d", k), img.Recipes[k].Data); err != nil {
-					return 0, err
-				}
-			}
-		}
-	}
-	return next, nil
 }
 
 func malformed(format string, args ...any) error {

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bundle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Applied tells how [File.Apply] made an image.
+type Applied struct {
+	// Recipe is the place in Image.Recipes of the one that was used, and Why
+	// says in words what made it the choice.
+	Recipe int
+	Why    string
+	Chunks int
+	// Patched chunks came from a patch. Fallback chunks came from the full
+	// recipe, because the source did not yield them.
+	Patched, Fallback int
+	// Fetched is what a device downloads for all this, tables included;
+	// FallbackBytes is the part of it that an untouched source would have saved.
+	Fetched, FallbackBytes int64
+}
+
+// Apply makes the image of a class and writes it to out, as a device does:
+// every chunk is authenticated, decoded, compared, and only then written. With
+// a source, which is the path of an older image or "", it takes the delta that
+// fits; a chunk that does not come out right is made by the full recipe.
+func (f *File) Apply(ctx context.Context, class, source, out string, progress func(done, total int64)) (Applied, error) {
+	img := f.Manifest.Image(class)
+	if img == nil {
+		return Applied{}, fmt.Errorf("apply: there is no image of class %q; the bundle has %s", class, f.Manifest.classes())
+	}
+	a, err := f.apply(ctx, img, source, out, progress)
+	if err != nil {
+		return a, fmt.Errorf("apply image %q: %w", class, err)
+	}
+	return a, nil
+}
+
+func (f *File) apply(ctx context.Context, img *Image, source, path string, progress func(done, total int64)) (Applied, error) {
+	d, err := NewDecoder()
+	if err != nil {
+		return Applied{}, err
+	}
+	defer d.Close()
+	w := &applier{File: f, img: img, decoder: d}
+	if err := w.choose(ctx, source); err != nil {
+		return Applied{}, err
+	}
+	if w.source.File != nil {
+		defer w.source.Close()
+	}
+	if err := w.load(); err != nil {
+		return Applied{}, err
+	}
+	out, err := createReplacement(path)
+	if err != nil {
+		return Applied{}, err
+	}
+	defer out.discard()
+	if err := w.write(ctx, out, progress); err != nil {
+		return w.Applied, err
+	}
+	// Past all chunk digests, the whole image as it can be read back.
+	got, err := Identify(ctx, out, img.Size)
+	if err != nil {
+		return w.Applied, err
+	}
+	if got.Digest != img.Digest {
+		return w.Applied, fmt.Errorf("%w: the whole image has digest %v, the manifest says %v", ErrContent, got.Digest, img.Digest)
+	}
+	return w.Applied, out.commit()
+}
+
+type applier struct {
+	*File
+	Applied
+	img         *Image
+	decoder     *Decoder
+	source      input
+	digests     []Digest
+	table, full []Entry
+	enc         []byte
+}
+
+// choose opens the source and picks the recipe for it: the delta made for this
+// very image, or for this build, or the only one for an image of this size. A
+// wrong guess costs bytes and no more, since every chunk is compared.
+func (w *applier) choose(ctx context.Context, path string) error {
+	w.Recipe, w.Why = len(w.img.Recipes)-1, "no source is given"
+	if path == "" {
+		return nil
+	}
+	src, err := openInput(path)
+	if err != nil {
+		return err
+	}
+	id, err := Identify(ctx, src, src.size)
+	if err != nil {
+		src.Close()
+		return err
+	}
+	if w.Recipe, w.Why = w.img.recipeFor(id); w.img.Recipes[w.Recipe].Kind == KindFull {
+		return src.Close()
+	}
+	w.source = src
+	return nil
+}
+
+func (img *Image) recipeFor(id Source) (recipe int, why string) {
+	sameBuild, sameSize := []int(nil), []int(nil)
+	for i := range img.Recipes {
+		s := img.Recipes[i].Source
+		if s == nil {
+			continue
+		}
+		if s.Digest == id.Digest {
+			return i, "made for exactly this source"
+		}
+		if s.BuildID != "" && s.BuildID == id.BuildID {
+			sameBuild = append(sameBuild, i)
+		}
+		if s.Size == id.Size {
+			sameSize = append(sameSize, i)
+		}
+	}
+	switch {
+	case len(sameBuild) == 1:
+		return sameBuild[0], fmt.Sprintf("made for build %s, which the source says it is, though its digest differs", id.BuildID)
+	case len(sameSize) == 1:
+		return sameSize[0], "the only delta for a source of this size, though the digest differs"
+	}
+	return len(img.Recipes) - 1, "no delta is made for this source"
+}
+
+func (w *applier) load() (err error) {
+	if w.digests, err = w.File.Chunks(w.img); err != nil {
+		return err
+	}
+	r := &w.img.Recipes[w.Recipe]
+	if w.table, err = w.Table(w.img, r); err != nil {
+		return err
+	}
+	w.Applied.Chunks = len(w.digests)
+	w.Fetched = r.Download(w.img)
+	return nil
+}
+
+func (w *applier) write(ctx context.Context, out io.WriterAt, progress func(done, total int64)) error {
+	dst := make([]byte, w.img.ChunkLength(0))
+	var done int64
+	for i := range Order(len(w.digests)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		chunk := dst[:w.img.ChunkLength(i)]
+		if err := w.chunk(i, chunk); err != nil {
+			return fmt.Errorf("chunk %d: %w", i, err)
+		}
+		if _, err := out.WriteAt(chunk, int64(i)*w.img.ChunkSize); err != nil {
+			return err
+		}
+		if done += int64(len(chunk)); progress != nil {
+			progress(done, w.img.Size)
+		}
+	}
+	return nil
+}
+
+func (w *applier) chunk(i int, dst []byte) error {
+	e := w.table[i]
+	err := w.decode(i, dst, e)
+	if e.Kind != Patch || err != nil && !errors.Is(err, ErrSource) {
+		return err
+	}
+	if err == nil {
+		w.Patched++
+		return nil
+	}
+	if w.full == nil {
+		full := w.img.Full()
+		if w.full, err = w.Table(w.img, full); err != nil {
+			return err
+		}
+		w.Fetched += full.Table.Length
+		w.FallbackBytes += full.Table.Length
+	}
+	w.Fallback++
+	w.Fetched += int64(w.full[i].Length)
+	w.FallbackBytes += int64(w.full[i].Length)
+	return w.decode(i, dst, w.full[i])
+}
+
+func (w *applier) decode(i int, dst []byte, e Entry) (err error) {
+	if w.enc, err = w.read(w.enc, e.Offset, int64(e.Length)); err != nil {
+		return err
+	}
+	if w.source.File == nil {
+		return w.decoder.Decode(dst, w.digests[i], e, w.enc, nil, 0)
+	}
+	return w.decoder.Decode(dst, w.digests[i], e, w.enc, w.source, w.source.size)
+}
+
+func (m *Manifest) classes() string {
+	var s string
+	for i := range m.Images {
+		if i > 0 {
+			s += ", "
+		}
+		s += m.Images[i].Class
+	}
+	return s
+}

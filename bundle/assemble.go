@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bundle
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/updaterd/updaterd/sign"
+)
+
+// assemble signs the manifest of the images and writes the file.
+func (b *builder) assemble(ctx context.Context, out string, m *Manifest, images []*builtImage) error {
+	for _, img := range images {
+		m.Images = append(m.Images, img.Image)
+	}
+	m.place()
+	payload, err := m.Marshal()
+	if err != nil {
+		return err
+	}
+	envelope, err := sign.Seal(PayloadType, payload, b.Signers...)
+	if err != nil {
+		return err
+	}
+	head, err := appendHead(nil, envelope)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f, err := createReplacement(out)
+	if err != nil {
+		return err
+	}
+	defer f.discard()
+	if err := b.writeFile(f, head, images); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return f.commit()
+}
+
+// writeFile writes the parts in the order of Manifest.extents.
+func (b *builder) writeFile(f io.Writer, head []byte, images []*builtImage) error {
+	parts := [][]byte{head}
+	for _, img := range images {
+		parts = append(parts, img.chunks)
+		for _, r := range img.recipes {
+			parts = append(parts, r.table)
+		}
+	}
+	for _, p := range parts {
+		if _, err := f.Write(p); err != nil {
+			return err
+		}
+	}
+	for _, kind := range []string{KindDelta, KindFull} {
+		for _, img := range images {
+			for k, r := range img.recipes {
+				if img.Recipes[k].Kind != kind {
+					continue
+				}
+				if err := b.spool.copyTo(f, r); err != nil {
+					return fmt.Errorf("copy data of image %q: %w", img.Class, err)
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bundle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/updaterd/updaterd/sign"
+)
+
+// A Spec says what goes into a bundle. The same Spec and the same files give
+// the same bytes, the signatures apart.
+type Spec struct {
+	Compatible []string
+	Version    string
+	Sequence   uint64
+	Floor      uint64
+	// Created is the signed time; parts of a second are dropped.
+	Created     time.Time
+	Annotations map[string]string
+	Images      []ImageSpec
+	// ChunkSize is DefaultChunkSize if 0.
+	ChunkSize int64
+	Signers   []sign.Signer
+	// Workers is the number of chunks encoded at once; 0 means all cores.
+	Workers int
+	// Progress, if set, is told the bytes done so far and in all. Calls do not overlap.
+	Progress func(done, total int64)
+	// Note, if set, gets sentences about what a person may not expect.
+	Note func(string)
+}
+
+// An ImageSpec is one image and the older images that deltas are made from.
+type ImageSpec struct {
+	Class string
+	Path  string
+	// BuildID overrides what is found in the image.
+	BuildID string
+	Deltas  []SourceSpec
+}
+
+// A SourceSpec is an image that devices may have.
+type SourceSpec struct {
+	Path string
+	// BuildID overrides what is found in the image.
+	BuildID string
+}
+
+// Build writes a signed bundle to out, which appears only when it is complete.
+// Every chunk is decoded again and compared before it counts as built. A delta
+// that would not be smaller than the full recipe is left out, with a note.
+func Build(ctx context.Context, out string, s Spec) error {
+	if err := build(ctx, out, s); err != nil {
+		return fmt.Errorf("build %s: %w", out, err)
+	}
+	return nil
+}
+
+func build(ctx context.Context, out string, s Spec) error {
+	if len(s.Signers) == 0 {
+		return errors.New("there is no key to sign with")
+	}
+	b := &builder{Spec: s}
+	defer b.close()
+	if err := b.open(out); err != nil {
+		return err
+	}
+	m := &Manifest{
+		Format:      Format,
+		Compatible:  s.Compatible,
+		Version:     s.Version,
+		Sequence:    s.Sequence,
+		Floor:       s.Floor,
+		Created:     s.Created.UTC().Truncate(time.Second),
+		Annotations: s.Annotations,
+	}
+	if err := b.precheck(m); err != nil {
+		return err
+	}
+	var images []*builtImage
+	for i := range b.inputs {
+		img, err := b.image(ctx, &b.inputs[i])
+		if err != nil {
+			return fmt.Errorf("image %q: %w", b.inputs[i].Class, err)
+		}
+		images = append(images, img)
+	}
+	return b.assemble(ctx, out, m, images)
+}
+
+// A builder holds the open files of one Build.
+type builder struct {
+	Spec
+	inputs      []imageInput
+	spool       *spool
+	done, total int64
+}
+
+type imageInput struct {
+	ImageSpec
+	input
+	sources []input
+}
+
+// An input is a file that is read only.
+type input struct {
+	*os.File
+	size int64
+}
+
+func openInput(path string) (input, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return input{}, err
+	}
+	// Not Stat: a block device has its size only here.
+	size, err := f.Seek(0, io.SeekEnd)
+	if err == nil && size == 0 {
+		err = errors.New("it is empty")
+	}
+	if err != nil {
+		f.Close()
+		return input{}, fmt.Errorf("open %s: %w", path, err)
+	}
+	return input{f, size}, nil
+}
+
+func (b *builder) open(out string) error {
+	if b.ChunkSize == 0 {
+		b.ChunkSize = DefaultChunkSize
+	}
+	if b.Workers <= 0 {
+		b.Workers = runtime.GOMAXPROCS(0)
+	}
+	for _, spec := range b.Images {
+		b.inputs = append(b.inputs, imageInput{ImageSpec: spec})
+		in := &b.inputs[len(b.inputs)-1]
+		var err error
+		if in.input, err = b.openInput(spec.Path, out); err != nil {
+			return err
+		}
+		b.total += in.size
+		for _, d := range spec.Deltas {
+			src, err := b.openInput(d.Path, out)
+			if err != nil {
+				return err
+			}
+			in.sources = append(in.sources, src)
+			b.total += in.size + src.size
+		}
+	}
+	f, err := createReplacement(out)
+	if err != nil {
+		return fmt.Errorf("create temporary file: %w", err)
+	}
+	b.spool = &spool{file: f.File}
+	// Without a name it is gone however this process ends.
+	return os.Remove(f.Name())
+}
+
+func (b *builder) openInput(path, out string) (input, error) {
+	in, err := openInput(path)
+	if err != nil {
+		return input{}, err
+	}
+	was, err1 := in.Stat()
+	will, err2 := os.Stat(out)
+	if err1 == nil && err2 == nil && os.SameFile(was, will) {
+		in.Close()
+		return input{}, fmt.Errorf("%s is an input too; choose another name for the bundle", path)
+	}
+	return in, nil
+}
+
+func (b *builder) close() {
+	for _, in := range b.inputs {
+		if in.File != nil {
+			in.Close()
+		}
+		for _, src := range in.sources {
+			src.Close()
+		}
+	}
+	if b.spool != nil {
+		b.spool.file.Close()
+	}
+}
+
+// precheck finds out before the long work whether the manifest will be valid,
+// with tables and data of the right shape and no content.
+func (b *builder) precheck(m *Manifest) error {
+	trial := *m
+	for i := range b.inputs {
+		in := &b.inputs[i]
+		img := Image{Class: in.Class, Size: in.size, BuildID: in.BuildID, ChunkSize: b.ChunkSize}
+		if b.ChunkSize >= MinChunkSize {
+			img.Chunks.Length = DigestSize * int64(img.ChunkCount())
+		}
+		for k, src := range in.sources {
+			source := &Source{Digest: Digest{byte(k)}, Size: src.size, BuildID: in.Deltas[k].BuildID}
+			img.Recipes = append(img.Recipes, Recipe{Kind: KindDelta, Source: source})
+		}
+		img.Recipes = append(img.Recipes, Recipe{Kind: KindFull})
+		for k := range img.Recipes {
+			img.Recipes[k].Table.Length = img.Chunks.Length / DigestSize * EntrySize
+		}
+		trial.Images = append(trial.Images, img)
+	}
+	trial.place()
+	return trial.validate()
+}
+
+func (b *builder) progress(n int64) {
+	b.done += n
+	if b.Progress != nil {
+		b.Progress(b.done, b.total)
+	}
+}
+
+func (b *builder) note(format string, args ...any) {
+	if b.Note != nil {
+		b.Note(fmt.Sprintf(format, args...))
+	}
+}

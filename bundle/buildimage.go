@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bundle
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/updaterd/updaterd/bundle/delta"
+)
+
+// A builtImage is an image of the manifest, but for the offsets, with its tables.
+type builtImage struct {
+	Image
+	chunks  []byte
+	recipes []*builtRecipe // as in Image.Recipes
+}
+
+// A builtRecipe has its data in the spool.
+type builtRecipe struct {
+	entries []Entry // offsets are those in the spool
+	table   []byte
+	start   int64
+	length  int64
+}
+
+// image encodes one image: the full recipe first, because a delta takes a chunk
+// from there when a patch does not pay.
+func (b *builder) image(ctx context.Context, in *imageInput) (*builtImage, error) {
+	out := &builtImage{Image: Image{Class: in.Class, Size: in.size, BuildID: in.BuildID, ChunkSize: b.ChunkSize}}
+	digests, full, err := b.full(ctx, in, out)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range digests {
+		out.chunks = append(out.chunks, d[:]...)
+	}
+	out.Chunks = Table{Extent{Length: int64(len(out.chunks))}, Sum(out.chunks)}
+	for k, src := range in.sources {
+		source, r, err := b.delta(ctx, in, k, digests, full)
+		if err != nil {
+			return nil, fmt.Errorf("delta from %s: %w", src.Name(), err)
+		}
+		if r.length >= full.length {
+			b.note("image %q: the delta from %s is left out: it has %d bytes, the full recipe %d", in.Class, src.Name(), r.length, full.length)
+			continue
+		}
+		out.add(Recipe{Kind: KindDelta, Source: &source}, r)
+	}
+	out.add(Recipe{Kind: KindFull}, full)
+	return out, nil
+}
+
+func (img *builtImage) add(r Recipe, built *builtRecipe) {
+	r.Table = Table{Extent{Length: int64(len(built.table))}, Sum(built.table)}
+	r.Data.Length = built.length
+	img.Recipes = append(img.Recipes, r)
+	img.recipes = append(img.recipes, built)
+}
+
+// full encodes the full recipe and learns on the way what the image is.
+func (b *builder) full(ctx context.Context, in *imageInput, img *builtImage) ([]Digest, *builtRecipe, error) {
+	hash := sha256.New()
+	var ids buildIDs
+	var digests []Digest
+	rec := b.spool.begin()
+	p := &pipeline{
+		image: in.input, chunkSize: b.ChunkSize, workers: b.Workers, newWorker: newFullWorker,
+		seen: func(chunk []byte) {
+			hash.Write(chunk)
+			ids.Write(chunk)
+		},
+		emit: func(i, n int, e encodedChunk) error {
+			digests = append(digests, e.decoded)
+			b.progress(int64(n))
+			return rec.add(i, e)
+		},
+	}
+	if err := p.run(ctx); err != nil {
+		return nil, nil, err
+	}
+	img.Digest = Digest(hash.Sum(nil))
+	if img.BuildID == "" {
+		img.BuildID = ids.result()
+	}
+	r, err := rec.end()
+	return digests, r, err
+}
+
+// delta encodes the delta against source k of an image.
+func (b *builder) delta(ctx context.Context, in *imageInput, k int, digests []Digest, full *builtRecipe) (Source, *builtRecipe, error) {
+	src := in.sources[k]
+	source, err := Identify(ctx, src, src.size)
+	if err != nil {
+		return Source{}, nil, err
+	}
+	if id := in.Deltas[k].BuildID; id != "" {
+		source.BuildID = id
+	}
+	b.progress(src.size)
+	index, err := delta.NewIndex(src.File, src.size)
+	if err != nil {
+		return Source{}, nil, err
+	}
+	defer index.Close()
+	rec := b.spool.begin()
+	p := &pipeline{
+		image: in.input, chunkSize: b.ChunkSize, workers: b.Workers,
+		newWorker: func() (chunkWorker, error) {
+			d, err := NewDecoder()
+			if err != nil {
+				return nil, err
+			}
+			return &deltaWorker{index: index, source: src, full: full, chunks: digests, spool: b.spool, decoder: d, size: b.ChunkSize}, nil
+		},
+		emit: func(i, n int, e encodedChunk) error {
+			b.progress(int64(n))
+			return rec.add(i, e)
+		},
+	}
+	if err := p.run(ctx); err != nil {
+		return Source{}, nil, err
+	}
+	r, err := rec.end()
+	return source, r, err
+}
+
+// A spool takes the encoded chunks of every recipe in the order in which they
+// are made. Only when all are there are the tables, and with them the head, known.
+type spool struct {
+	file *os.File
+	size int64
+}
+
+// A recording is one recipe on its way into the spool. Chunk 0 comes first and
+// is held back to the end: docs/bundle-format.md#order-of-chunks.
+type recording struct {
+	spool *spool
+	first encodedChunk
+	builtRecipe
+}
+
+func (s *spool) begin() *recording {
+	return &recording{spool: s, builtRecipe: builtRecipe{start: s.size}}
+}
+
+func (r *recording) add(i int, e encodedChunk) error {
+	if i == 0 {
+		r.first = e
+		r.first.bytes = append([]byte(nil), e.bytes...)
+		r.entries = append(r.entries, e.entry())
+		return nil
+	}
+	entry := e.entry()
+	entry.Offset = r.spool.size
+	r.entries = append(r.entries, entry)
+	return r.spool.write(e.bytes)
+}
+
+func (r *recording) end() (*builtRecipe, error) {
+	r.entries[0].Offset = r.spool.size
+	if err := r.spool.write(r.first.bytes); err != nil {
+		return nil, err
+	}
+	r.length = r.spool.size - r.start
+	for _, e := range r.entries {
+		r.table = appendEntry(r.table, e)
+	}
+	return &r.builtRecipe, nil
+}
+
+func (s *spool) write(b []byte) error {
+	if _, err := s.file.WriteAt(b, s.size); err != nil {
+		return fmt.Errorf("write temporary file: %w", err)
+	}
+	s.size += int64(len(b))
+	return nil
+}
+
+// copyTo copies a recipe's data.
+func (s *spool) copyTo(w io.Writer, r *builtRecipe) error {
+	if _, err := s.file.Seek(r.start, io.SeekStart); err != nil {
+		return err
+	}
+	_, err := io.CopyN(w, s.file, r.length)
+	return err
+}

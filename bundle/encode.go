@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bundle
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/updaterd/updaterd/bundle/delta"
+)
+
+// A fullWorker encodes chunks without a source.
+type fullWorker struct {
+	zstd    *zstd.Encoder
+	decoder *Decoder
+	proof   []byte
+}
+
+func newFullWorker() (chunkWorker, error) {
+	z, err := zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstd.SpeedBestCompression),
+		// One goroutine per frame: how a frame comes out must not depend on the machine.
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithSingleSegment(true),
+		// The table has a better digest of the frame, the chunk table of its content.
+		zstd.WithEncoderCRC(false),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("set up zstd: %w", err)
+	}
+	d, err := NewDecoder()
+	if err != nil {
+		return nil, err
+	}
+	return &fullWorker{zstd: z, decoder: d}, nil
+}
+
+func (w *fullWorker) close() {
+	w.zstd.Close()
+	w.decoder.Close()
+}
+
+func (w *fullWorker) encode(_ int, chunk, scratch []byte) (encodedChunk, error) {
+	e := encodedChunk{kind: Zero, decoded: Sum(chunk)}
+	if !isZero(chunk) {
+		e.kind, e.bytes = Zstd, w.zstd.EncodeAll(chunk, scratch)
+		if len(e.bytes) >= len(chunk) {
+			e.kind, e.bytes = Raw, chunk
+		}
+	}
+	e.encoded = Sum(e.bytes)
+	if cap(w.proof) < len(chunk) {
+		w.proof = make([]byte, len(chunk))
+	}
+	err := w.decoder.Decode(w.proof[:len(chunk)], e.decoded, e.entry(), e.bytes, nil, 0)
+	return e, err
+}
+
+// A deltaWorker encodes chunks as patches where that pays.
+type deltaWorker struct {
+	index   *delta.Index
+	source  input
+	full    *builtRecipe
+	chunks  []Digest
+	spool   *spool
+	decoder *Decoder
+	size    int64 // of a chunk
+	proof   []byte
+}
+
+var errChanged = errors.New("the image changed while it was read; build again when nobody writes to it")
+
+func (w *deltaWorker) close() { w.decoder.Close() }
+
+func (w *deltaWorker) encode(i int, chunk, _ []byte) (encodedChunk, error) {
+	want, full := w.chunks[i], w.full.entries[i]
+	if Sum(chunk) != want {
+		return encodedChunk{}, errChanged
+	}
+	if full.Kind == Zero {
+		return encodedChunk{kind: Zero, encoded: full.Digest, decoded: want}, nil
+	}
+	patch, err := w.index.Patch(chunk, int64(i)*w.size)
+	if err != nil {
+		return encodedChunk{}, err
+	}
+	if len(patch) >= full.Length {
+		enc := make([]byte, full.Length)
+		if _, err := w.spool.file.ReadAt(enc, full.Offset); err != nil {
+			return encodedChunk{}, fmt.Errorf("read temporary file: %w", err)
+		}
+		return encodedChunk{kind: full.Kind, bytes: enc, encoded: full.Digest, decoded: want}, nil
+	}
+	e := encodedChunk{kind: Patch, bytes: patch, encoded: Sum(patch), decoded: want}
+	if cap(w.proof) < len(chunk) {
+		w.proof = make([]byte, len(chunk))
+	}
+	err = w.decoder.Decode(w.proof[:len(chunk)], want, e.entry(), patch, w.source, w.source.size)
+	if errors.Is(err, ErrSource) {
+		err = fmt.Errorf("internal error: patch does not give its chunk, or %s changed while it was read: %w", w.source.Name(), err)
+	}
+	return e, err
+}
+
+// entry has no offset yet.
+func (e encodedChunk) entry() Entry {
+	return Entry{Kind: e.kind, Length: len(e.bytes), Digest: e.encoded}
+}
+
+func isZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}

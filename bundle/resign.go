@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bundle
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/updaterd/updaterd/sign"
+)
+
+// Resign writes the bundle f to out with one more signature, or with replace
+// set with that signature alone. The manifest and the payload keep every byte,
+// so what devices have stored of them stays good.
+func (f *File) Resign(out string, replace bool, signers ...sign.Signer) error {
+	if err := f.resign(out, replace, signers); err != nil {
+		return fmt.Errorf("resign bundle: %w", err)
+	}
+	return nil
+}
+
+func (f *File) resign(out string, replace bool, signers []sign.Signer) error {
+	if len(signers) == 0 {
+		return fmt.Errorf("there is no key to sign with")
+	}
+	envelope := f.envelope
+	var err error
+	if replace {
+		var payload []byte
+		if payload, err = f.Manifest.Marshal(); err != nil {
+			return err
+		}
+		envelope, err = sign.Seal(PayloadType, payload, signers...)
+	} else {
+		for _, s := range signers {
+			if err == nil {
+				envelope, err = sign.Add(envelope, PayloadType, s)
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	head, err := appendHead(nil, envelope)
+	if err != nil {
+		return err
+	}
+	return f.rewrite(out, head)
+}
+
+func (f *File) rewrite(out string, head []byte) error {
+	w, err := createReplacement(out)
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	if _, err := w.Write(head); err != nil {
+		return err
+	}
+	if _, err := f.file.Seek(f.PayloadOffset, io.SeekStart); err != nil {
+		return err
+	}
+	if _, err := io.CopyN(w, f.file, f.PayloadSize); err != nil {
+		return fmt.Errorf("copy payload: %w", err)
+	}
+	return w.commit()
+}
+
+// Unverified reads a manifest whose signatures nobody checked. It is for
+// showing a bundle to a person, who has to be told so; nothing may be installed
+// by it.
+func Unverified(head []byte) (*Manifest, error) {
+	envelope, err := splitHead(head)
+	if err != nil {
+		return nil, err
+	}
+	var e struct {
+		Payload     []byte `json:"payload"`
+		PayloadType string `json:"payloadType"`
+	}
+	if err := json.Unmarshal(envelope, &e); err != nil {
+		return nil, fmt.Errorf("read envelope: %w: %v", ErrMalformed, err)
+	}
+	if e.PayloadType != PayloadType {
+		return nil, fmt.Errorf("read envelope: %w: payload type %.80q, want %q", ErrMalformed, e.PayloadType, PayloadType)
+	}
+	return ParseManifest(e.Payload)
+}
