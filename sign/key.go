@@ -105,7 +105,10 @@ func ParsePublicKey(b []byte) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrKey, err)
 	}
-	return pub, checkPublic(pub)
+	if err := checkPublic(pub); err != nil {
+		return nil, err
+	}
+	return pub, nil
 }
 
 // onlyBlock insists on a file with a single PEM block: a second one would be

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/updaterd/updaterd/sign"
+)
+
+const aboutKeygen = `Usage: updater-sign keygen [OPTIONS] -o NAME
+
+Makes a key pair: NAME.key, the private key, readable by its owner only, and
+NAME.pub, which goes into the keyring of devices. Existing files are never overwritten.
+
+  updater-sign keygen --encrypt -o release
+`
+
+func (c *command) keygen(args []string) (err error) {
+	f := c.flags("keygen", aboutKeygen)
+	name := f.String("o", "", "write `NAME`.key and NAME.pub")
+	algorithm := f.String("algorithm", sign.ECDSAP256, "`ALGORITHM`: "+sign.ECDSAP256+" or "+sign.Ed25519)
+	encrypt := f.Bool("encrypt", false, "encrypt the private key; implied by --passphrase-file and UPDATERD_KEY_PASSPHRASE")
+	passFile := f.String("passphrase-file", "", "take the passphrase from the first line of `FILE`")
+	if _, err := c.parse(f, args, 0); err != nil {
+		return err
+	}
+	if *name == "" {
+		return c.misuse(f, "-o NAME is missing")
+	}
+	private, public := *name+".key", *name+".pub"
+	for _, path := range []string{private, public} {
+		if _, err := os.Lstat(path); err == nil {
+			return fmt.Errorf("make key: %s is already there; choose another name", path)
+		}
+	}
+	var passphrase []byte
+	if _, given := c.getenv(passphraseVariable); *encrypt || *passFile != "" || given {
+		if passphrase, err = c.newPassphrase(*passFile); err != nil {
+			return fmt.Errorf("make key: %w", err)
+		}
+	}
+	privPEM, pubPEM, err := sign.GenerateKey(*algorithm, passphrase)
+	if err != nil {
+		return err
+	}
+	if err := writeNew(private, privPEM, 0o600); err != nil {
+		return fmt.Errorf("make key: %w", err)
+	}
+	if err := writeNew(public, pubPEM, 0o644); err != nil {
+		os.Remove(private)
+		return fmt.Errorf("make key: %w", err)
+	}
+	pub, err := sign.ParsePublicKey(pubPEM)
+	if err != nil {
+		return err
+	}
+	id, err := sign.KeyID(pub)
+	if err != nil {
+		return err
+	}
+	how := "not encrypted"
+	if passphrase != nil {
+		how = "encrypted"
+	}
+	fmt.Fprintf(c.stdout, "private key %s (%s, %s)\npublic key %s\nkey id %s\n", private, *algorithm, how, public, id)
+	return nil
+}
+
+// writeNew writes a file that must not be there yet.
+func writeNew(path string, b []byte, perm os.FileMode) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(path)
+		}
+	}()
+	if err := f.Chmod(perm); err != nil { // whatever the umask
+		return err
+	}
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return f.Close()
+}
