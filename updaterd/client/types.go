@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// State is where the device is in the course of an update.
+type State string
+
+// The states, as in docs/state-machine.md.
+const (
+	Idle          State = "idle"
+	Downloading   State = "downloading"
+	Installing    State = "installing"
+	Installed     State = "installed"
+	PendingReboot State = "pending-reboot"
+	Trial         State = "trial"
+	RollingBack   State = "rolling-back"
+)
+
+// Outcome is how a job ended.
+type Outcome string
+
+// The outcomes that updaterd records.
+const (
+	Success      Outcome = "success"
+	Failed       Outcome = "failed"
+	WasCancelled Outcome = "cancelled"
+	RolledBack   Outcome = "rolled-back"
+)
+
+// The tags of the types below are the JSON that updaterctl prints; names are
+// only ever added.
+
+// Status is the whole visible state of the device.
+type Status struct {
+	State       State           `json:"state"`
+	Version     string          `json:"version"`
+	Compatible  string          `json:"compatible"`
+	BootedSlot  string          `json:"booted_slot"`
+	PrimarySlot string          `json:"primary_slot"`
+	TargetSlot  string          `json:"target_slot"`
+	BadSlots    []string        `json:"bad_slots"`
+	Trial       bool            `json:"trial"`
+	TriesLeft   int             `json:"tries_left"`
+	Slots       map[string]Slot `json:"slots"`
+	// Job is the job in hand, nil if there is none.
+	Job *JobStatus `json:"job"`
+	// LastResult is how the last job ended, nil if there was none.
+	LastResult *Result `json:"last_result"`
+	// Problems lists, in sentences, what keeps an install from working.
+	Problems []string `json:"problems"`
+}
+
+// Slot is what is known of one slot.
+type Slot struct {
+	Digest  string `json:"digest"`
+	Size    uint64 `json:"size"`
+	BuildID string `json:"build_id"`
+	Version string `json:"version"`
+	// Verified tells that updaterd wrote the slot and read it back.
+	Verified bool `json:"verified"`
+	Booted   bool `json:"booted"`
+	Primary  bool `json:"primary"`
+	Bad      bool `json:"bad"`
+}
+
+// JobStatus is how far a job has come.
+type JobStatus struct {
+	// Job is the job's number.
+	Job     uint64 `json:"job"`
+	Ref     string `json:"ref"`
+	Version string `json:"version"`
+	State   State  `json:"state"`
+	// Stage is "download", "install" or "verify"; Done and Total are its bytes.
+	Stage string `json:"stage"`
+	Done  uint64 `json:"done"`
+	Total uint64 `json:"total"`
+	// Fetched counts what came over the wire since the job began.
+	Fetched uint64 `json:"fetched"`
+	// Rate is in bytes per second, TimeLeft in seconds; 0 is not known.
+	Rate     uint64 `json:"rate"`
+	TimeLeft uint64 `json:"time_left"`
+	Paused   bool   `json:"paused"`
+	// Outcome is "" until the job has ended.
+	Outcome Outcome   `json:"result"`
+	Error   ErrorName `json:"error"`
+	Message string    `json:"message"`
+}
+
+// Finished reports whether the job has ended.
+func (s *JobStatus) Finished() bool { return s.Outcome != "" }
+
+// Err is nil unless the job has ended otherwise than well.
+func (s *JobStatus) Err() error {
+	if s.Outcome == "" || s.Outcome == Success {
+		return nil
+	}
+	name := s.Error
+	if name == "" {
+		name = Internal
+	}
+	message := s.Message
+	if message == "" {
+		message = "install " + s.Ref + ": " + string(s.Outcome)
+	}
+	return &Error{Name: name, Message: message}
+}
+
+// Result is how a job ended.
+type Result struct {
+	Outcome   Outcome   `json:"result"`
+	Error     ErrorName `json:"error"`
+	Message   string    `json:"message"`
+	Version   string    `json:"version"`
+	Digest    string    `json:"digest"`
+	From      string    `json:"from"`
+	To        string    `json:"to"`
+	Time      time.Time `json:"time"`
+	Override  bool      `json:"override"`
+	Fetched   uint64    `json:"fetched"`
+	Written   uint64    `json:"written"`
+	Unchanged uint64    `json:"unchanged"`
+}
+
+// Release is a bundle whose signature was verified and that this device can install.
+type Release struct {
+	Ref        string    `json:"ref"`
+	Version    string    `json:"version"`
+	Sequence   uint64    `json:"sequence"`
+	Floor      uint64    `json:"floor"`
+	Digest     string    `json:"digest"`
+	Compatible []string  `json:"compatible"`
+	Created    time.Time `json:"created"`
+	KeyIDs     []string  `json:"key_ids"`
+	// Target is the slot it would be written to, Mode "store" or "stream".
+	Target string `json:"target"`
+	Mode   string `json:"mode"`
+	// Minimum, Expected and Maximum are bytes this device would download.
+	Minimum  uint64  `json:"minimum"`
+	Expected uint64  `json:"expected"`
+	Maximum  uint64  `json:"maximum"`
+	Images   []Image `json:"images"`
+}
+
+// Image is one image of a release and the recipe this device would use.
+type Image struct {
+	Class    string `json:"class"`
+	Size     uint64 `json:"size"`
+	Digest   string `json:"digest"`
+	BuildID  string `json:"build_id"`
+	Recipe   string `json:"recipe"`
+	Download uint64 `json:"download"`
+}
+
+// InstallOptions is what may be chosen for one job. The zero value downloads by
+// the device's policy and makes the new slot primary, but does not reboot.
+type InstallOptions struct {
+	// Mode is "" or "auto", "store" or "stream".
+	Mode string
+	// NoActivate stops at installed; Activate is a later, separate step.
+	NoActivate bool
+	// Reboot reboots into the trial as soon as the slot is primary.
+	Reboot bool
+	// Retry allows a bundle that is known bad.
+	Retry bool
+}
+
+func (o InstallOptions) dict() dict {
+	d := dict{}
+	if o.Mode != "" {
+		d["mode"] = dbus.MakeVariant(o.Mode)
+	}
+	if o.NoActivate {
+		d["activate"] = dbus.MakeVariant(false)
+	}
+	if o.Reboot {
+		d["reboot"] = dbus.MakeVariant(true)
+	}
+	if o.Retry {
+		d["retry"] = dbus.MakeVariant(true)
+	}
+	return d
+}

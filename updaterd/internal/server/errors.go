@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/updaterd/updaterd/updaterd/internal/update"
+)
+
+// errorPrefix comes before a stable error name on the bus.
+const errorPrefix = "org.updaterd.Error."
+
+// names are the stable error names; docs/errors.md says what each one means.
+var names = []string{
+	"UntrustedSignature", "MalformedBundle", "NotCompatible", "TooLarge", "BelowFloor", "KnownBad",
+	"EnvironmentUnproven", "EnvironmentDamaged", "BootedSlotUnproven", "Busy", "NoSpace", "Network",
+	"OverBudget", "Medium", "SourceChanged", "Cancelled", "NotAuthorized", "BadState", "BadArgument",
+	"Unhealthy", "Internal",
+}
+
+// ErrBusLost says that the connection to the message bus ended while the
+// server ran. There is no way back but to start again.
+var ErrBusLost = errors.New("serve D-Bus: the message bus closed the connection")
+
+// named is an error that the server itself has found.
+type named struct{ name, text string }
+
+func (e *named) Error() string     { return e.text }
+func (e *named) ErrorName() string { return e.name }
+
+func namedf(name, format string, args ...any) error {
+	return &named{name: name, text: fmt.Sprintf(format, args...)}
+}
+
+// busError gives err the name under which it leaves. A name that is not in the
+// list is a mistake of ours and leaves as Internal, so that the list stays true.
+func busError(err error) *dbus.Error {
+	if err == nil {
+		return nil
+	}
+	name := "Internal"
+	var n update.Named
+	if errors.As(err, &n) && slices.Contains(names, n.ErrorName()) {
+		name = n.ErrorName()
+	}
+	return &dbus.Error{Name: errorPrefix + name, Body: []any{err.Error()}}
+}
+
+func unknown(what, format string, args ...any) *dbus.Error {
+	return &dbus.Error{Name: "org.freedesktop.DBus.Error." + what, Body: []any{fmt.Sprintf(format, args...)}}
+}
