@@ -33,12 +33,14 @@ func (s Slot) Other() Slot {
 
 // Status is what the bootloader would do if the device started now.
 type Status struct {
-	// Primary is the slot that is started next.
+	// Primary is the slot that is started next. (If the trial's tries are used
+	// up, the next start is a fall-back instead, and then it is the other one.)
 	Primary Slot
 	// Trial tells that the next starts are counted, and that the bootloader
 	// falls back to the other slot when the count is used up.
 	Trial bool
-	// TriesLeft is the number of counted starts that remain; it is 0 outside a trial.
+	// TriesLeft is how many more times the bootloader will start the slot on
+	// trial before it falls back; it is 0 outside a trial.
 	TriesLeft int
 	// Bad lists the slots that the bootloader never starts, sorted.
 	Bad []Slot
@@ -49,6 +51,9 @@ type Status struct {
 	// without redundancy it is always 1), and Redundant tells what there should be.
 	Copies    int
 	Redundant bool
+	// Problems lists, in sentences, what in the environment keeps a trial from
+	// being safe (no way back, no limit). It is empty on a device that is set up well.
+	Problems []string
 }
 
 // IsBad reports whether slot is on the list of slots that are never started.
@@ -58,7 +63,8 @@ func (s Status) IsBad(slot Slot) bool { return slices.Contains(s.Bad, slot) }
 type Trial int
 
 // What a change may do to the trial. TrialBegin and TrialEnd set the boot
-// counter to zero in the same write.
+// counter to zero in the same write. TrialEnd outside a trial changes nothing,
+// because a boot counter means nothing there.
 const (
 	TrialKeep Trial = iota
 	TrialBegin
@@ -97,4 +103,7 @@ var (
 	ErrDamaged = errors.New("no intact copy of the boot environment")
 	// ErrBadSlot: the change would start a slot that is marked bad.
 	ErrBadSlot = errors.New("slot is marked bad")
+	// ErrContract: the environment is intact, but what it says, or lacks, is not
+	// what docs/boot-contract.md asks for.
+	ErrContract = errors.New("boot environment does not follow the boot contract")
 )
