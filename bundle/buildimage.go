@@ -100,6 +100,9 @@ func (b *builder) delta(ctx context.Context, in *imageInput, k int, digests []Di
 	if id := in.Deltas[k].BuildID; id != "" {
 		source.BuildID = id
 	}
+	if source.BuildID == "" {
+		b.note("image %q: no build id is found in %s, so only devices that recorded the digest of their image will use its delta; give its build id if you know it", in.Class, src.Name())
+	}
 	b.progress(src.size)
 	index, err := delta.NewIndex(src.File, src.size)
 	if err != nil {

@@ -49,13 +49,14 @@ func open(f *os.File, keyring *sign.Keyring, threshold int) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSize(size, v.PayloadOffset+v.PayloadSize); err != nil {
+	if err := CheckSize(size, v.PayloadOffset+v.PayloadSize); err != nil {
 		return nil, err
 	}
 	return &File{Verified: v, envelope: head[HeaderSize:], file: f}, nil
 }
 
-func checkSize(size, want int64) error {
+// CheckSize compares the length of a file with what its manifest accounts for.
+func CheckSize(size, want int64) error {
 	switch {
 	case size < want:
 		return fmt.Errorf("%w: %w: %d bytes, the manifest accounts for %d; get it again", ErrMalformed, ErrTruncated, size, want)

@@ -39,18 +39,28 @@ func (m *Manifest) extents() iter.Seq2[*Extent, string] {
 	}
 }
 
-// payloadSize checks that the extents tile the payload: each begins where the
-// one before it ends. It returns the payload's length. The limits on lengths
-// keep the sum far from the end of an int64.
-func (m *Manifest) payloadSize() (int64, error) {
+// PayloadSize is the length of the payload; with the header and the envelope
+// it is that of the file.
+func (m *Manifest) PayloadSize() int64 {
+	var size int64
+	for e := range m.extents() {
+		size += e.Length
+	}
+	return size
+}
+
+// checkLayout checks that the extents tile the payload: each begins where the
+// one before it ends. The limits on lengths keep the sum far from the end of an
+// int64.
+func (m *Manifest) checkLayout() error {
 	var next int64
 	for e, what := range m.extents() {
 		if e.Offset != next {
-			return 0, malformed("%s at payload offset %d, want %d: no gap and no overlap", what, e.Offset, next)
+			return malformed("%s at payload offset %d, want %d: no gap and no overlap", what, e.Offset, next)
 		}
 		next += e.Length
 	}
-	return next, nil
+	return nil
 }
 
 // place gives every extent its offset; lengths are set already.

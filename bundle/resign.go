@@ -4,42 +4,37 @@ package bundle
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/updaterd/updaterd/sign"
 )
 
-// Resign writes the bundle f to out with one more signature, or with replace
-// set with that signature alone. The manifest and the payload keep every byte,
-// so what devices have stored of them stays good.
-func (f *File) Resign(out string, replace bool, signers ...sign.Signer) error {
-	if err := f.resign(out, replace, signers); err != nil {
+// Resign writes the bundle f to out with signatures of signers, which with add
+// set join those that are there, and otherwise replace them. The manifest and
+// the payload keep every byte, so what devices have stored of them stays good.
+// out may be f's own path.
+func (f *File) Resign(out string, add bool, signers ...sign.Signer) error {
+	if err := f.resign(out, add, signers); err != nil {
 		return fmt.Errorf("resign bundle: %w", err)
 	}
 	return nil
 }
 
-func (f *File) resign(out string, replace bool, signers []sign.Signer) error {
+func (f *File) resign(out string, add bool, signers []sign.Signer) (err error) {
 	if len(signers) == 0 {
-		return fmt.Errorf("there is no key to sign with")
+		return errors.New("there is no key to sign with")
 	}
+	// Not read again from the file: these are the bytes that were verified.
 	envelope := f.envelope
-	var err error
-	if replace {
-		var payload []byte
-		if payload, err = f.Manifest.Marshal(); err != nil {
-			return err
-		}
-		envelope, err = sign.Seal(PayloadType, payload, signers...)
-	} else {
+	if add {
 		for _, s := range signers {
-			if err == nil {
-				envelope, err = sign.Add(envelope, PayloadType, s)
+			if envelope, err = sign.Add(envelope, PayloadType, s); err != nil {
+				return err
 			}
 		}
-	}
-	if err != nil {
+	} else if envelope, err = sign.Replace(envelope, PayloadType, signers...); err != nil {
 		return err
 	}
 	head, err := appendHead(nil, envelope)

@@ -71,8 +71,7 @@ func (m *Manifest) validate() error {
 		}
 		classes[img.Class] = true
 	}
-	_, err := m.payloadSize()
-	return err
+	return m.checkLayout()
 }
 
 func (img *Image) validate() error {

@@ -37,16 +37,12 @@ func Verify(head []byte, keyring *sign.Keyring, threshold int) (*Verified, error
 	if err != nil {
 		return nil, err
 	}
-	size, err := m.payloadSize()
-	if err != nil {
-		return nil, err
-	}
 	return &Verified{
 		Manifest:      m,
 		Digest:        Sum(trusted.Payload),
 		KeyIDs:        trusted.KeyIDs,
 		PayloadOffset: int64(len(head)),
-		PayloadSize:   size,
+		PayloadSize:   m.PayloadSize(),
 	}, nil
 }
 

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+)
+
+const aboutApply = `Usage: updater-bundle apply --keyring DIR --image CLASS [--source OLDFILE] --out OUT FILE
+
+Makes an image from a bundle as a device does. With --source it takes the delta
+for that older image; a chunk that does not come out right, because the source
+was touched, comes from the full recipe instead. Tells how many chunks that
+were and the bytes a device would have downloaded.
+
+  updater-bundle apply --keyring keys/ --image rootfs --source v1.1.ext4 --out v1.2.ext4 demo-1.2.0.upb
+`
+
+func (c *command) apply(ctx context.Context, args []string) error {
+	f := c.flags("apply", aboutApply)
+	class := f.String("image", "", "`CLASS` of the image to make")
+	source := f.String("source", "", "older image, as `OLDFILE`")
+	out := f.String("out", "", "write the image to `OUT`")
+	trust := c.trustOptions(f)
+	operands, err := c.parse(f, args, 1)
+	if err != nil {
+		return err
+	}
+	if trust.dir == "" || *class == "" || *out == "" {
+		return c.misuse(f, "--keyring, --image and --out are needed")
+	}
+	file, err := trust.open(operands[0])
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	report, end := c.progress("applying")
+	a, err := file.Apply(ctx, *class, *source, *out, report)
+	end()
+	if err != nil {
+		return err
+	}
+	img := file.Manifest.Image(*class)
+	fmt.Fprintf(c.stdout, "recipe: %s (%s)\n", img.Recipes[a.Recipe].Kind, a.Why)
+	fmt.Fprintf(c.stdout, "chunks: %d, %d from patches, %d fell back to the full recipe\n", a.Chunks, a.Patched, a.Fallback)
+	fmt.Fprintf(c.stdout, "download: %d bytes, %d of them for the fall-back\n", a.Fetched, a.FallbackBytes)
+	fmt.Fprintf(c.stdout, "%s: %d bytes, %v\n", *out, img.Size, img.Digest)
+	return nil
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/updaterd/updaterd/bundle"
+)
+
+const aboutCreate = `Usage: updater-bundle create --compatible NAME --version V --image CLASS=FILE [OPTIONS] --key KEY -o OUT
+
+Makes a signed bundle. Each image is a raw image of a slot class. It is always
+there in full; --delta-from adds a much smaller way for devices that have
+exactly that older image.
+
+The same input, options and time give the same bytes, the signature apart. The
+time is --created, else SOURCE_DATE_EPOCH, else now.
+
+The build id of an image is BUILD_ID of the os-release found in it. Compressed
+file systems hide it: then give it yourself.
+
+  updater-bundle create --compatible demo-board --version 1.2.0 --image rootfs=v1.2.ext4 \
+      --delta-from rootfs=v1.1.ext4 --key release.key -o demo-1.2.0.upb
+`
+
+func (c *command) create(ctx context.Context, args []string) error {
+	f := c.flags("create", aboutCreate)
+	var o createOptions
+	f.Var(&o.compatible, "compatible", "`NAME` of a kind of device this release is for; may be given again")
+	f.StringVar(&o.version, "version", "", "`VERSION`, a label for people")
+	f.Uint64Var(&o.sequence, "sequence", 0, "`NUMBER` that orders releases (default: the time in seconds)")
+	f.Uint64Var(&o.floor, "floor", 0, "lowest `SEQUENCE` a device may install once it has confirmed this release")
+	f.StringVar(&o.created, "created", "", "`TIME` of the release, in seconds since 1970 or as 2026-01-31T12:00:00Z")
+	f.Var(&o.images, "image", "`CLASS=FILE`: the raw image for a slot class; may be given again")
+	f.Var(&o.deltas, "delta-from", "`CLASS=OLDFILE[,build-id=ID]`: also make a delta from this older image; may be given again")
+	f.Var(&o.buildIDs, "build-id", "`CLASS=ID`: the build id of an image")
+	f.Var(&o.annotations, "annotation", "`KEY=VALUE`: signed text that devices ignore; may be given again")
+	f.Int64Var(&o.chunkSize, "chunk-size", bundle.DefaultChunkSize, "`BYTES` of a chunk, a power of two")
+	out := f.String("o", "", "write the bundle to `OUT`")
+	keys := c.keyOptions(f)
+	if _, err := c.parse(f, args, 0); err != nil {
+		return err
+	}
+	for _, need := range []struct {
+		missing bool
+		what    string
+	}{
+		{len(o.compatible) == 0, "--compatible NAME"}, {o.version == "", "--version V"},
+		{len(o.images) == 0, "--image CLASS=FILE"}, {len(keys.refs) == 0, "--key KEY"}, {*out == "", "-o OUT"},
+	} {
+		if need.missing {
+			return c.misuse(f, "%s is missing", need.what)
+		}
+	}
+	spec, err := o.spec(isSet(f, "sequence"), c.getenv)
+	if err != nil {
+		return c.misuse(f, "%v", err)
+	}
+	if spec.Signers, err = keys.load(ctx, c); err != nil {
+		return err
+	}
+	report, end := c.progress("building")
+	spec.Progress = report
+	spec.Note = func(s string) {
+		end()
+		fmt.Fprintf(c.stderr, "note: %s\n", s)
+	}
+	err = bundle.Build(ctx, *out, spec)
+	end()
+	if err != nil {
+		return err
+	}
+	return c.describe(*out)
+}
+
+// describe tells what has just been built.
+func (c *command) describe(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	head, err := bundle.ReadHead(f)
+	if err != nil {
+		return err
+	}
+	m, err := bundle.Unverified(head)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stdout, "%s: %s\n", path, size(int64(len(head))+m.PayloadSize()))
+	c.printImages(m)
+	return nil
+}
+
+type createOptions struct {
+	compatible, images, deltas, buildIDs, annotations list
+	version, created                                  string
+	sequence, floor                                   uint64
+	chunkSize                                         int64
+}
+
+func (o *createOptions) spec(sequenceSet bool, getenv func(string) (string, bool)) (bundle.Spec, error) {
+	s := bundle.Spec{Compatible: o.compatible, Version: o.version, Floor: o.floor, Sequence: o.sequence, ChunkSize: o.chunkSize}
+	if o.chunkSize <= 0 {
+		return s, fmt.Errorf("--chunk-size %d: want a power of two from %d to %d", o.chunkSize, bundle.MinChunkSize, bundle.MaxChunkSize)
+	}
+	var err error
+	if s.Created, err = o.time(getenv); err != nil {
+		return s, err
+	}
+	if !sequenceSet {
+		s.Sequence = uint64(s.Created.Unix())
+	}
+	if s.Annotations, err = pairs("--annotation", o.annotations); err != nil {
+		return s, err
+	}
+	ids, err := pairs("--build-id", o.buildIDs)
+	if err != nil {
+		return s, err
+	}
+	byClass := make(map[string]int)
+	for _, v := range o.images {
+		class, path, found := strings.Cut(v, "=")
+		if !found || class == "" || path == "" {
+			return s, fmt.Errorf("--image %s: want CLASS=FILE", v)
+		}
+		if _, twice := byClass[class]; twice {
+			return s, fmt.Errorf("--image %s: class %q is given twice", v, class)
+		}
+		byClass[class] = len(s.Images)
+		s.Images = append(s.Images, bundle.ImageSpec{Class: class, Path: path, BuildID: ids[class]})
+		delete(ids, class)
+	}
+	for class := range ids {
+		return s, fmt.Errorf("--build-id %s=%s: there is no --image of this class", class, ids[class])
+	}
+	for _, v := range o.deltas {
+		class, src, err := source(v)
+		i, known := byClass[class]
+		if err == nil && !known {
+			err = fmt.Errorf("--delta-from %s: there is no --image of class %q", v, class)
+		}
+		if err != nil {
+			return s, err
+		}
+		s.Images[i].Deltas = append(s.Images[i].Deltas, src)
+	}
+	return s, nil
+}
+
+// source reads CLASS=OLDFILE[,build-id=ID].
+func source(v string) (class string, s bundle.SourceSpec, err error) {
+	class, path, found := strings.Cut(v, "=")
+	if i := strings.LastIndex(path, ",build-id="); i >= 0 {
+		path, s.BuildID = path[:i], path[i+len(",build-id="):]
+		if s.BuildID == "" {
+			found = false
+		}
+	}
+	if !found || class == "" || path == "" {
+		return "", s, fmt.Errorf("--delta-from %s: want CLASS=OLDFILE or CLASS=OLDFILE,build-id=ID", v)
+	}
+	s.Path = path
+	return class, s, nil
+}
+
+func (o *createOptions) time(getenv func(string) (string, bool)) (time.Time, error) {
+	from, v := "--created", o.created
+	if v == "" {
+		from = "SOURCE_DATE_EPOCH"
+		if v, _ = getenv(from); v == "" {
+			return time.Now(), nil
+		}
+	}
+	if seconds, err := strconv.ParseInt(v, 10, 64); err == nil && seconds >= 0 {
+		return time.Unix(seconds, 0), nil
+	}
+	t, err := time.Parse(time.RFC3339, v)
+	if err != nil || from != "--created" || t.Unix() < 0 {
+		return t, fmt.Errorf("%s %q: want seconds since 1970, or for --created a time like 2026-01-31T12:00:00Z", from, v)
+	}
+	return t, nil
+}
+
+// pairs reads KEY=VALUE options.
+func pairs(option string, values []string) (map[string]string, error) {
+	m := make(map[string]string)
+	for _, v := range values {
+		key, value, found := strings.Cut(v, "=")
+		if !found || key == "" {
+			return nil, fmt.Errorf("%s %s: there is no = in it", option, v)
+		}
+		if _, twice := m[key]; twice {
+			return nil, fmt.Errorf("%s %s: %q is given twice", option, v, key)
+		}
+		m[key] = value
+	}
+	return m, nil
+}
+
+func isSet(f *flag.FlagSet, name string) (set bool) {
+	f.Visit(func(g *flag.Flag) { set = set || g.Name == name })
+	return set
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/updaterd/updaterd/bundle"
+)
+
+const aboutInfo = `Usage: updater-bundle info [--json] [--keyring DIR] FILE
+
+Tells what is in a bundle: the release, its images, and for each recipe its
+kind, the source it needs and the bytes a device downloads for it (tables and
+data; the envelope comes on top once).
+
+Without --keyring nobody checks the signatures, and the output says so: such a
+bundle may come from anyone.
+
+  updater-bundle info --keyring keys/ demo-1.2.0.upb
+`
+
+func (c *command) info(_ context.Context, args []string) error {
+	f := c.flags("info", aboutInfo)
+	asJSON := f.Bool("json", false, "print JSON")
+	trust := c.trustOptions(f)
+	operands, err := c.parse(f, args, 1)
+	if err != nil {
+		return err
+	}
+	about, err := look(operands[0], trust)
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		enc := json.NewEncoder(c.stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(about)
+	}
+	c.printAbout(about)
+	return nil
+}
+
+// about is what info --json prints.
+type about struct {
+	Verified bool     `json:"verified"`
+	KeyIDs   []string `json:"key_ids"` // that signed it, if verified
+	// Digest identifies the release.
+	Digest       string            `json:"digest"`
+	FileSize     int64             `json:"file_size"`
+	EnvelopeSize int64             `json:"envelope_size"` // header included
+	Format       int               `json:"format"`
+	Version      string            `json:"version"`
+	Sequence     uint64            `json:"sequence"`
+	Floor        uint64            `json:"floor"`
+	Created      time.Time         `json:"created"`
+	Compatible   []string          `json:"compatible"`
+	Annotations  map[string]string `json:"annotations,omitempty"`
+	Images       []aboutImage      `json:"images"`
+
+	manifest *bundle.Manifest
+}
+
+type aboutImage struct {
+	Class     string        `json:"class"`
+	Size      int64         `json:"size"`
+	Digest    string        `json:"digest"`
+	BuildID   string        `json:"build_id,omitempty"`
+	ChunkSize int64         `json:"chunk_size"`
+	Chunks    int           `json:"chunks"`
+	Recipes   []aboutRecipe `json:"recipes"`
+}
+
+type aboutRecipe struct {
+	Kind     string         `json:"kind"`
+	Source   *bundle.Source `json:"source,omitempty"`
+	Download int64          `json:"download"`
+}
+
+// look opens a bundle with a keyring, or shows what nobody has verified.
+func look(path string, trust *trustOptions) (*about, error) {
+	if trust.dir != "" {
+		f, err := trust.open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		a := describeManifest(f.Manifest, f.PayloadOffset)
+		a.Verified, a.KeyIDs, a.Digest = true, f.KeyIDs, f.Digest.String()
+		return a, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	head, err := bundle.ReadHead(f)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	m, err := bundle.Unverified(head)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	a := describeManifest(m, int64(len(head)))
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	if err := bundle.CheckSize(size, a.FileSize); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	payload, err := m.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	a.Digest = bundle.Sum(payload).String()
+	return a, nil
+}
+
+func describeManifest(m *bundle.Manifest, head int64) *about {
+	a := &about{
+		KeyIDs: []string{}, FileSize: head + m.PayloadSize(), EnvelopeSize: head,
+		Format: m.Format, Version: m.Version, Sequence: m.Sequence, Floor: m.Floor,
+		Created: m.Created, Compatible: m.Compatible, Annotations: m.Annotations, manifest: m,
+	}
+	for i := range m.Images {
+		img := &m.Images[i]
+		one := aboutImage{
+			Class: img.Class, Size: img.Size, Digest: img.Digest.String(), BuildID: img.BuildID,
+			ChunkSize: img.ChunkSize, Chunks: img.ChunkCount(),
+		}
+		for k := range img.Recipes {
+			r := &img.Recipes[k]
+			one.Recipes = append(one.Recipes, aboutRecipe{Kind: r.Kind, Source: r.Source, Download: r.Download(img)})
+		}
+		a.Images = append(a.Images, one)
+	}
+	return a
+}
+
+func (c *command) printAbout(a *about) {
+	if a.Verified {
+		fmt.Fprintf(c.stdout, "signatures verified, key %s\n", strings.Join(a.KeyIDs, ", "))
+	} else {
+		fmt.Fprintln(c.stdout, "UNVERIFIED: nobody checked the signatures, so this bundle may come from anyone. Give --keyring DIR.")
+	}
+	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "version\t%s\n", a.Version)
+	fmt.Fprintf(w, "sequence\t%d\n", a.Sequence)
+	fmt.Fprintf(w, "floor\t%d\n", a.Floor)
+	fmt.Fprintf(w, "created\t%s\n", a.Created.Format(time.RFC3339))
+	fmt.Fprintf(w, "compatible\t%s\n", strings.Join(a.Compatible, ", "))
+	fmt.Fprintf(w, "digest\t%s\n", a.Digest)
+	fmt.Fprintf(w, "file\t%d bytes, %d of them header and envelope\n", a.FileSize, a.EnvelopeSize)
+	for _, k := range sortedKeys(a.Annotations) {
+		fmt.Fprintf(w, "annotation\t%s: %s\n", k, strings.NewReplacer("\n", "\n  ", "\t", " ").Replace(a.Annotations[k]))
+	}
+	w.Flush()
+	c.printImages(a.manifest)
+}
+
+// printImages is the part of info that create shows too.
+func (c *command) printImages(m *bundle.Manifest) {
+	for i := range m.Images {
+		img := &m.Images[i]
+		build := "no build id"
+		if img.BuildID != "" {
+			build = "build " + img.BuildID
+		}
+		fmt.Fprintf(c.stdout, "\nimage %s: %s, %s, %d chunks of %s\n  %v\n", img.Class, size(img.Size), build, img.ChunkCount(), size(img.ChunkSize), img.Digest)
+		w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "  KIND\tDOWNLOAD\tBYTES\tSOURCE")
+		for k := range img.Recipes {
+			r := &img.Recipes[k]
+			from := "none"
+			if r.Source != nil {
+				from = r.Source.Digest.String()
+				if r.Source.BuildID != "" {
+					from = "build " + r.Source.BuildID + ", " + from
+				}
+			}
+			n := r.Download(img)
+			fmt.Fprintf(w, "  %s\t%s\t%d\t%s\n", r.Kind, size(n), n, from)
+		}
+		w.Flush()
+	}
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

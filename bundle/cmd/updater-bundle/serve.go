@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+const aboutServe = `Usage: updater-bundle serve [--listen ADDRESS] DIR
+
+Serves the files of a directory over plain HTTP with ranges, for trying things
+out. Prints the URL of every bundle, and for every request the bytes served.
+Only this machine can reach it unless --listen says otherwise. Ends with Ctrl-C.
+
+  updater-bundle serve --listen 0.0.0.0:8080 out/
+`
+
+func (c *command) serve(ctx context.Context, args []string) error {
+	f := c.flags("serve", aboutServe)
+	listen := f.String("listen", "127.0.0.1:8080", "`ADDRESS` to listen on; port 0 takes a free one")
+	operands, err := c.parse(f, args, 1)
+	if err != nil {
+		return err
+	}
+	// A root keeps links and dots from leading out of the directory.
+	root, err := os.OpenRoot(operands[0])
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	defer root.Close()
+	l, err := net.Listen("tcp", *listen)
+	if err != nil {
+		return fmt.Errorf("serve: %w; choose another address with --listen", err)
+	}
+	base := "http://" + l.Addr().String() + "/"
+	fmt.Fprintf(c.stdout, "serving %s at %s\n", operands[0], base)
+	bundles, err := filepath.Glob(filepath.Join(operands[0], "*.upb"))
+	if err != nil {
+		return err
+	}
+	for _, path := range bundles {
+		fmt.Fprintf(c.stdout, "%s%s\n", base, url.PathEscape(filepath.Base(path)))
+	}
+	server := &http.Server{
+		Handler:           &logged{next: http.FileServerFS(root.FS()), print: func(s string) { fmt.Fprintln(c.stdout, s) }},
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       time.Minute,
+	}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
+
+// logged prints one line for each request.
+type logged struct {
+	next  http.Handler
+	mu    sync.Mutex
+	print func(string)
+}
+
+func (l *logged) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	counted := &countingWriter{ResponseWriter: w, status: http.StatusOK}
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		span := r.Header.Get("Range")
+		if span == "" {
+			span = "-"
+		}
+		l.print(fmt.Sprintf("%s %s %d %s %d bytes", r.Method, r.URL.EscapedPath(), counted.status, strings.Map(printable, span), counted.bytes))
+	}()
+	l.next.ServeHTTP(counted, r)
+}
+
+// printable keeps what a client sends from steering the terminal.
+func printable(r rune) rune {
+	if r < ' ' || r >= 0x7f {
+		return '?'
+	}
+	return r
+}
+
+type countingWriter struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (w *countingWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *countingWriter) Write(b []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += int64(n)
+	return n, err
+}
