@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A remote is a bundle on an HTTP server.
+type remote struct {
+	c       *Client
+	url     *url.URL
+	name    string // for messages: no credentials
+	fetched atomic.Int64
+
+	mu        sync.Mutex
+	validator string // of the file that is being read; "" until an answer has one
+	size      int64
+	answered  bool // a range was served
+}
+
+func newRemote(c *Client, u *url.URL) *remote {
+	name := *u
+	name.User, name.RawQuery, name.Fragment = nil, "", ""
+	return &remote{c: c, url: u, name: name.String(), size: -1}
+}
+
+func (r *remote) Fetched() int64 { return r.fetched.Load() }
+
+func (r *remote) Size() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.size
+}
+
+func (r *remote) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	return newReader(ctx, r.c.retry, r.once, off, n)
+}
+
+func (r *remote) Save(ctx context.Context, off, n int64, path string, have int64, report func(int64)) error {
+	return save(ctx, r.c.retry, r.once, off, n, path, have, report)
+}
+
+// once makes one request for n bytes from off and checks that the answer is
+// just that. The body ends with io.EOF after n bytes and with another error before.
+func (r *remote) once(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	body, err := r.request(ctx, off, n)
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	timer := time.AfterFunc(r.c.idle, func() { cancel(ErrStalled) })
+	timer.Stop()
+	return &counted{
+		rc: body, left: n, name: r.name, count: &r.fetched,
+		idle: r.c.idle, timer: timer, ctx: ctx, cancel: func() { cancel(nil) },
+	}, nil
+}
+
+func (r *remote) request(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url.String(), nil)
+	if err != nil {
+		return nil, r.fail(final, 0, err)
+	}
+	req.Header.Set("User-Agent", r.c.agent)
+	req.Header.Set("Accept-Encoding", "identity")
+	req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+n-1))
+	resp, err := r.c.http.Do(req)
+	if err != nil {
+		return nil, r.broken(err)
+	}
+	if err := r.check(resp, off, n); err != nil {
+		// Closed unread: whatever is in it, it is not what we asked for.
+		resp.Body.Close()
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// broken is the error for a request that got no answer.
+func (r *remote) broken(err error) error {
+	// net/http repeats the URL, which may hold a token; we have our own.
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err
+	}
+	var redirect errRedirect
+	if errors.As(err, &redirect) {
+		return r.fail(final, 0, err)
+	}
+	r.mu.Lock()
+	answered := r.answered
+	r.mu.Unlock()
+	// A certificate that was never good will not become good. One that was and
+	// now is not may well be a captive portal's.
+	var cert *tls.CertificateVerificationError
+	if errors.As(err, &cert) && !answered {
+		return r.fail(final, 0, err)
+	}
+	return r.fail(transient, 0, err)
+}
+
+// check compares an answer with the range that was asked for.
+func (r *remote) check(resp *http.Response, off, n int64) error {
+	status := resp.StatusCode
+	if status != http.StatusPartialContent && status != http.StatusOK {
+		return r.refused(resp, off)
+	}
+	if enc := resp.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
+		return r.fail(final, status, fmt.Errorf("server answers with content encoding %q", enc))
+	}
+	total := int64(-1)
+	if status == http.StatusOK {
+		if total = resp.ContentLength; off != 0 {
+			return r.fail(final, status, ErrNoRange)
+		}
+	} else {
+		first, last, t, err := parseContentRange(resp.Header.Get("Content-Range"))
+		switch {
+		case err != nil:
+			return r.fail(final, status, err)
+		case first == off && t >= 0 && last == t-1 && last < off+n-1:
+			return r.fail(truncated, status, fmt.Errorf("file ends at byte %d, want %d bytes from %d", t, n, off))
+		case first != off || last != off+n-1 || (resp.ContentLength >= 0 && resp.ContentLength != n):
+			return r.fail(final, status, fmt.Errorf("asked for bytes %d-%d, server answers with Content-Range %q and length %d",
+				off, off+n-1, resp.Header.Get("Content-Range"), resp.ContentLength))
+		}
+		total = t
+	}
+	if err := r.same(resp, total); err != nil {
+		return err
+	}
+	if total >= 0 && total < off+n {
+		return r.fail(truncated, status, fmt.Errorf("file ends at byte %d, want %d bytes from %d", total, n, off))
+	}
+	return nil
+}
+
+// same compares the answer's validator and size with those seen before, and
+// takes over the new ones.
+func (r *remote) same(resp *http.Response, total int64) error {
+	validator := resp.Header.Get("ETag")
+	if validator == "" {
+		validator = resp.Header.Get("Last-Modified")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	differs := (r.answered && validator != r.validator) || (r.size >= 0 && total >= 0 && total != r.size)
+	r.validator, r.answered = validator, true
+	if total >= 0 {
+		r.size = total
+	}
+	if differs {
+		return r.fail(changed, resp.StatusCode, errors.New("the file on the server was replaced, or another server answers with its own copy"))
+	}
+	return nil
+}
+
+// refused is the error for a status that is not a success.
+func (r *remote) refused(resp *http.Response, off int64) error {
+	status := resp.StatusCode
+	cause := fmt.Errorf("server answers %s", statusText(status))
+	switch {
+	case status == http.StatusRequestedRangeNotSatisfiable:
+		return r.fail(truncated, status, fmt.Errorf("file ends before byte %d: %w", off, cause))
+	case status == http.StatusRequestTimeout, status == http.StatusTooEarly,
+		status == http.StatusTooManyRequests, status >= 500:
+		e := r.fail(transient, status, cause)
+		e.after = retryAfter(resp.Header.Get("Retry-After"), r.c.now())
+		return e
+	}
+	return r.fail(final, status, cause)
+}
+
+func (r *remote) fail(k kind, status int, err error) *Error {
+	return &Error{Ref: r.name, Status: status, kind: k, err: err}
+}
+
+func statusText(status int) string {
+	return strings.TrimSpace(strconv.Itoa(status) + " " + http.StatusText(status))
+}
+
+// retryAfter reads a Retry-After header: seconds or a date.
+func retryAfter(s string, now time.Time) time.Duration {
+	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
+		return time.Duration(n) * time.Second
+	}
+	if t, err := http.ParseTime(s); err == nil {
+		return max(0, t.Sub(now))
+	}
+	return 0
+}
+
+// parseContentRange reads "bytes first-last/total"; total is -1 for "*".
+func parseContentRange(s string) (first, last, total int64, err error) {
+	bad := fmt.Errorf("server answers with Content-Range %q", s)
+	rest, ok := strings.CutPrefix(s, "bytes ")
+	span, size, ok2 := strings.Cut(rest, "/")
+	a, b, ok3 := strings.Cut(span, "-")
+	if !ok || !ok2 || !ok3 {
+		return 0, 0, 0, bad
+	}
+	total = -1
+	for _, f := range []struct {
+		s string
+		v *int64
+	}{{a, &first}, {b, &last}, {size, &total}} {
+		if f.v == &total && f.s == "*" {
+			continue
+		}
+		n, err := strconv.ParseUint(f.s, 10, 63)
+		if err != nil {
+			return 0, 0, 0, bad
+		}
+		*f.v = int64(n)
+	}
+	if first > last || (total >= 0 && last >= total) {
+		return 0, 0, 0, bad
+	}
+	return first, last, total, nil
+}
