@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"context"
+	"errors"
+	"net"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// dog is a watchdog that bites if it is not fed within its time-out.
+type dog struct {
+	timeout time.Duration
+	fed     time.Time
+	meals   int
+	bitten  time.Time
+	broken  error
+	magic   bool
+	closed  bool
+}
+
+func (d *dog) look() {
+	if d.bitten.IsZero() && !d.fed.IsZero() && time.Since(d.fed) > d.timeout {
+		d.bitten = d.fed.Add(d.timeout)
+	}
+}
+
+func (d *dog) KeepAlive() error {
+	if d.broken != nil {
+		return d.broken
+	}
+	d.look()
+	d.fed = time.Now()
+	d.meals++
+	return nil
+}
+
+func (d *dog) MagicClose() error { d.magic = true; return d.Close() }
+func (d *dog) Close() error      { d.closed = true; return nil }
+func (d *dog) setTimeout(t time.Duration) (time.Duration, error) {
+	if d.timeout == 0 { // else it is fixed
+		d.timeout = t
+	}
+	return d.timeout, nil
+}
+
+// kennel starts a watchdog over d that runs until the test ends.
+func kennel(t *testing.T, d *dog, o WatchdogOptions) *Watchdog {
+	t.Helper()
+	w, err := newWatchdog(o, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go w.Run(t.Context())
+	synctest.Wait()
+	return w
+}
+
+func TestFeedingForGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &dog{}
+		w := kennel(t, d, WatchdogOptions{Timeout: 30 * time.Second})
+		time.Sleep(24 * time.Hour)
+		d.look()
+		if !d.bitten.IsZero() || d.meals != 24*360 && d.meals != 24*360+1 {
+			t.Errorf("%d meals, bitten %v; want one meal every 10s", d.meals, d.bitten)
+		}
+		if err := w.Disarm(); err != nil || !d.magic {
+			t.Errorf("Disarm = %v, magic close %v", err, d.magic)
+		}
+	})
+}
+
+func TestTrial(t *testing.T) {
+	const timeout, grace = 30 * time.Second, 50 * time.Second
+	for _, tc := range []struct {
+		name string
+		run  func(w *Watchdog)
+		bite bool
+	}{
+		{"progress all the time", func(w *Watchdog) {
+			for range 100 {
+				time.Sleep(grace)
+				w.Alive()
+			}
+		}, false},
+		{"no sign of life", func(*Watchdog) { time.Sleep(2*grace + timeout) }, true},
+		{"life stops in the middle", func(w *Watchdog) {
+			time.Sleep(grace)
+			w.Alive()
+			time.Sleep(2*grace + timeout)
+		}, true},
+		{"settled before the grace is over", func(w *Watchdog) {
+			time.Sleep(grace)
+			w.Settled()
+			time.Sleep(24 * time.Hour)
+		}, false},
+		{"the grace alone", func(*Watchdog) { time.Sleep(grace) }, false},
+		{"late, but before the dog bites", func(w *Watchdog) {
+			time.Sleep(grace + 10*time.Second)
+			w.Alive()
+			time.Sleep(grace)
+			w.Settled()
+			time.Sleep(time.Hour)
+		}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &dog{}
+				w := kennel(t, d, WatchdogOptions{Timeout: timeout, Grace: grace})
+				time.Sleep(time.Hour)
+				w.Trial()
+				start := time.Now()
+				tc.run(w)
+				d.look()
+				if bitten := !d.bitten.IsZero(); bitten != tc.bite {
+					t.Fatalf("bitten after %v (%v); want %v", d.bitten.Sub(start), bitten, tc.bite)
+				}
+			})
+		})
+	}
+}
+
+func TestNobodyDisarmsInATrial(t *testing.T) {
+	d := &dog{}
+	w, err := newWatchdog(WatchdogOptions{Timeout: time.Second}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Trial()
+	if err := w.Disarm(); err != nil || d.magic || !d.closed {
+		t.Errorf("Disarm in a trial: %v, magic %v, closed %v; want a plain close", err, d.magic, d.closed)
+	}
+}
+
+func TestTheDriversTimeOutHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &dog{timeout: 6 * time.Second}
+		kennel(t, d, WatchdogOptions{Timeout: 30 * time.Second})
+		time.Sleep(time.Minute)
+		if d.look(); !d.bitten.IsZero() {
+			t.Error("a watchdog with a fixed time-out of 6s was fed as if it had 30s")
+		}
+	})
+}
+
+func TestReportsChangesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []error
+		d := &dog{}
+		kennel(t, d, WatchdogOptions{Timeout: 3 * time.Second, Report: func(err error) { told = append(told, err) }})
+		time.Sleep(time.Minute)
+		d.broken = errors.New("no such device")
+		time.Sleep(time.Minute)
+		d.broken = nil
+		time.Sleep(time.Minute)
+		if len(told) != 2 || told[0] == nil || told[1] != nil {
+			t.Errorf("told %v; want one error, then nil", told)
+		}
+	})
+}
+
+func TestWatchdogOptions(t *testing.T) {
+	for _, timeout := range []time.Duration{0, -time.Second, time.Millisecond, 1500 * time.Millisecond} {
+		if w, err := newWatchdog(WatchdogOptions{Timeout: timeout}, &dog{}); err == nil || w != nil {
+			t.Errorf("time-out %v = %v, %v; want an error", timeout, w, err)
+		}
+	}
+	if w, err := OpenWatchdog(WatchdogOptions{Device: filepath.Join(t.TempDir(), "none"), Timeout: time.Second}); err == nil || w != nil {
+		t.Errorf("OpenWatchdog of nothing = %v, %v; want an error", w, err)
+	}
+	if w, err := OpenWatchdog(WatchdogOptions{Device: "/dev/null", Timeout: time.Second}); err == nil || w != nil {
+		t.Errorf("OpenWatchdog(/dev/null) = %v, %v; want an error", w, err)
+	}
+}
+
+func TestNothingToFeed(t *testing.T) {
+	w, err := OpenWatchdog(WatchdogOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w.Run(ctx)
+	w.Trial()
+	w.Alive()
+	w.Settled()
+	if err := errors.Join(w.Disarm(), w.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNotify(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	read := func() string {
+		b := make([]byte, 100)
+		n, err := l.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b[:n])
+	}
+	if err := Notify(path, "READY=1\nSTATUS=idle"); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(); got != "READY=1\nSTATUS=idle" {
+		t.Errorf("received %q", got)
+	}
+	if err := Notify("", "READY=1"); err != nil {
+		t.Errorf("Notify without a socket = %v", err)
+	}
+	if err := Notify(path+"-missing", "READY=1"); err == nil {
+		t.Error("Notify to a missing socket succeeded")
+	}
+
+	// The service watchdog goes the same way.
+	w, err := OpenWatchdog(WatchdogOptions{Socket: path, ServiceTimeout: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { w.Run(ctx); close(done) }()
+	if got := read(); got != "WATCHDOG=1" {
+		t.Errorf("received %q", got)
+	}
+	cancel()
+	<-done
+}
