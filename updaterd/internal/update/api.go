@@ -39,12 +39,12 @@ type Release struct {
 
 // A ReleaseImage is one image of a release and the recipe this device would use for it.
 type ReleaseImage struct {
-	Class    string
-	Size     int64
-	Digest   string
-	BuildID  string
-	Recipe   string // "full" or "delta"
-	Download int64  // bytes for that recipe
+	Class    string `json:"class"`
+	Size     int64  `json:"size"`
+	Digest   string `json:"digest"`
+	BuildID  string `json:"build_id,omitempty"`
+	Recipe   string `json:"recipe"`   // "full" or "delta"
+	Download int64  `json:"download"` // bytes for that recipe
 }
 
 // Cost is what a release costs on the wire, in bytes, envelope included:
@@ -86,7 +86,9 @@ type Engine interface {
 
 // InstallStats is what an install did, in bytes.
 type InstallStats struct {
-	Fetched, Written, Unchanged int64
+	Fetched   int64 `json:"fetched"`
+	Written   int64 `json:"written"`
+	Unchanged int64 `json:"unchanged"`
 }
 
 // InstallOptions is what a caller may choose for one job.
@@ -175,6 +177,7 @@ const (
 
 // Result is how a job ended.
 type Result struct {
+	Job     uint64    `json:"job"`
 	Outcome Outcome   `json:"outcome"`
 	Error   string    `json:"error,omitempty"` // stable error name
 	Message string    `json:"message,omitempty"`

@@ -4,7 +4,10 @@ package update
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/updaterd/updaterd/bootctl"
@@ -25,68 +28,204 @@ type Options struct {
 	Log      *slog.Logger // nil: nothing is logged
 
 	Deadline    time.Duration // of a trial; 0: 5 minutes
-	MaxAttempts int           // starts of one job without getting further; 0: 3
+	MaxAttempts int           // starts of one job without getting further, failures of one bundle; 0: 3
 	ImageFloor  uint64        // floor that the running image carries itself
 	ImageTime   time.Time     // time floor that the running image carries itself
 	WaiveEnvID  bool          // do without the proof that the bootloader reads our environment
 }
 
-// An Updater is the state machine with its journal.
-type Updater struct{}
+func (o *Options) validate() error {
+	switch {
+	case o.Boot == nil || o.Engine == nil || o.Health == nil || o.System == nil:
+		return errors.New("update options: Boot, Engine, Health and System must be set")
+	case o.DataDir == "":
+		return errors.New("update options: DataDir must be set")
+	case o.Deadline < 0 || o.MaxAttempts < 0:
+		return errors.New("update options: Deadline and MaxAttempts must not be negative")
+	}
+	if o.Deadline == 0 {
+		o.Deadline = 5 * time.Minute
+	}
+	if o.MaxAttempts == 0 {
+		o.MaxAttempts = 3
+	}
+	if o.Watchdog == nil {
+		o.Watchdog = noWatchdog{}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
 
-// New checks o; it touches nothing.
-func New(o Options) (*Updater, error) { panic("todo") }
+type noWatchdog struct{}
+
+func (noWatchdog) Trial()   {}
+func (noWatchdog) Alive()   {}
+func (noWatchdog) Settled() {}
+
+// An Updater is the state machine with its journal. All that is durable, and
+// all decisions, are made by the one goroutine of Run; every other method asks
+// it, or reads the snapshot that it published last.
+type Updater struct {
+	o     Options
+	calls chan call
+	ready chan struct{}
+	ended chan struct{}
+
+	// Of the goroutine of Run alone.
+	j         Journal
+	store     store
+	status    bootctl.Status
+	statusErr error
+	booted    bootctl.Slot
+	bootedErr error
+	problems  []string  // found at start
+	alarms    []string  // since
+	release   *Release  // of the job, once it was verified in this life
+	readBack  time.Time // when the target was last read back in this life
+	work      *work
+
+	meter meter
+
+	mu       sync.Mutex
+	shown    Snapshot
+	records  slots
+	floors   floors
+	history  []Result
+	watchers map[chan struct{}]struct{}
+}
+
+// call is a function that the goroutine of Run executes.
+type call struct {
+	fn   func(ctx context.Context)
+	done chan struct{}
+}
+
+// New checks o and reads the data directory; it changes nothing there. What
+// cannot be read is a problem that Snapshot tells, not a reason not to start.
+func New(o Options) (*Updater, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	// An error here shows again, with a better sentence, at the first write.
+	_ = os.MkdirAll(o.DataDir, 0o700)
+	return newUpdater(o, dir(o.DataDir)), nil
+}
+
+func newUpdater(o Options, f files) *Updater {
+	u := &Updater{
+		o:        o,
+		calls:    make(chan call),
+		ready:    make(chan struct{}),
+		ended:    make(chan struct{}),
+		store:    store{files: f},
+		watchers: make(map[chan struct{}]struct{}),
+	}
+	u.j = u.store.load()
+	u.publish()
+	return u
+}
 
 // Run reconciles the journal with the boot environment, then works until ctx
 // ends. A killed daemon goes on here. It is called once.
-func (u *Updater) Run(ctx context.Context) error { panic("todo") }
-
-// Ready is closed once Run has reconciled.
-func (u *Updater) Ready() <-chan struct{} { panic("todo") }
-
-// Inspect verifies what is at ref and tells what installing it would cost.
-func (u *Updater) Inspect(ctx context.Context, ref string, opt InstallOptions) (*Release, error) {
-	panic("todo")
+func (u *Updater) Run(ctx context.Context) error {
+	defer close(u.ended)
+	defer u.stop()
+	u.start(ctx)
+	close(u.ready)
+	for {
+		var outcome chan Event
+		if u.work != nil {
+			outcome = u.work.outcome
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case c := <-u.calls:
+			c.fn(ctx)
+			close(c.done)
+		case e := <-outcome:
+			u.conclude(ctx, e)
+		}
+		u.publish()
+	}
 }
 
-// Install starts a job; it returns once the release is verified and journalled.
-func (u *Updater) Install(ctx context.Context, ref string, opt InstallOptions) (id uint64, err error) {
-	panic("todo")
+// start is the first thing that a life of the daemon does.
+func (u *Updater) start(ctx context.Context) {
+	u.booted, u.bootedErr = u.o.System.Booted()
+	if u.bootedErr == nil && !u.booted.Valid() {
+		u.bootedErr = errorf(NameBootedSlotUnproven, "the booted slot is %q", u.booted)
+	}
+	if u.bootedErr != nil {
+		u.booted = ""
+	}
+	u.refresh()
+	plan := Reconcile(u.j, u.facts())
+	u.o.Log.Info("reconcile", "state", string(u.j.State), "rule", plan.Rule, "booted", string(u.booted),
+		"primary", string(u.status.Primary), "trial", u.status.Trial)
+	if plan.Problem != "" {
+		u.problems = append(u.problems, plan.Problem)
+	}
+	if err := u.perform(ctx, plan.Effects); err != nil {
+		u.o.Log.Error("reconcile", "rule", plan.Rule, "err", err)
+	}
+	u.offerCanary()
+	u.publish()
 }
 
-// Cancel ends the job before the device has rebooted into it.
-func (u *Updater) Cancel(id uint64) error { panic("todo") }
-
-// Pause halts downloading or installing until Resume, also across restarts.
-func (u *Updater) Pause(id uint64) error { panic("todo") }
-
-// Resume goes on after Pause.
-func (u *Updater) Resume(id uint64) error { panic("todo") }
-
-// Activate makes an installed release what the device starts next, on trial.
-func (u *Updater) Activate(ctx context.Context) error { panic("todo") }
-
-// Reboot starts the reboot into the trial.
-func (u *Updater) Reboot(ctx context.Context) error { panic("todo") }
-
-// Mark records a person's verdict, "good" or "bad", on a slot and returns a
-// sentence that says what was done.
-func (u *Updater) Mark(ctx context.Context, verdict string, slot bootctl.Slot) (string, error) {
-	panic("todo")
+// offerCanary writes an id that the bootloader will hand back at the next
+// start. An id that is there already and was not handed back is left: either
+// the next start hands it back, or it is not the bootloader's environment, and
+// another id would not be handed back either.
+func (u *Updater) offerCanary() {
+	if u.o.WaiveEnvID || u.j.State != StateIdle || u.statusErr != nil || u.bootedErr != nil ||
+		u.status.Trial || u.status.EnvID != "" {
+		return
+	}
+	if err := u.apply(bootctl.Change{EnvID: newEnvID()}); err != nil {
+		u.alarm("The proof that the bootloader reads this environment could not be written: %v.", err)
+	}
 }
 
-// Snapshot is the whole visible state.
-func (u *Updater) Snapshot() Snapshot { panic("todo") }
+// refresh reads the boot environment anew.
+func (u *Updater) refresh() { u.status, u.statusErr = u.o.Boot.Status() }
 
-// Watch returns a channel that receives after changes of the snapshot (several
-// changes may be one receive) and is closed when ctx ends.
-func (u *Updater) Watch(ctx context.Context) <-chan struct{} { panic("todo") }
+// facts is what the machine is like now.
+func (u *Updater) facts() Facts {
+	return Facts{Now: u.now(), BootID: u.o.System.BootID(), Booted: u.booted, Boot: u.status,
+		Unreadable: u.statusErr != nil, Confirmed: u.store.slots.Confirmed, MaxAttempts: u.o.MaxAttempts}
+}
 
-// History returns the latest results, newest first; limit 0 means all that are kept.
-func (u *Updater) History(limit int) ([]Result, error) { panic("todo") }
+// now is never before the time floor: a device without a clock of its own
+// starts in 1970.
+func (u *Updater) now() time.Time {
+	now := time.Now().UTC().Truncate(time.Second)
+	if floor := u.timeFloor(u.store.floors); now.Before(floor) {
+		return floor.UTC().Truncate(time.Second)
+	}
+	return now
+}
 
-// TimeFloor is the earliest time that it can be now.
-func (u *Updater) TimeFloor() time.Time { panic("todo") }
+func (u *Updater) timeFloor(f floors) time.Time {
+	if u.o.ImageTime.After(f.Time) {
+		return u.o.ImageTime
+	}
+	return f.Time
+}
 
-// Records tells what each slot holds, as far as it is known.
-func (u *Updater) Records() []SlotRecord { panic("todo") }
+// ask executes fn in the goroutine of Run and waits for it.
+func (u *Updater) ask(ctx context.Context, fn func(ctx context.Context) error) error {
+	var err error
+	c := call{done: make(chan struct{}), fn: func(ctx context.Context) { err = fn(ctx) }}
+	select {
+	case u.calls <- c:
+	case <-u.ended:
+		return errorf(NameBadState, "updaterd is stopping")
+	case <-ctx.Done():
+		return &Error{Name: NameCancelled, Message: "request given up", Err: ctx.Err()}
+	}
+	<-c.done
+	return err
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package update
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// Snapshot is the whole visible state.
+func (u *Updater) Snapshot() Snapshot {
+	u.mu.Lock()
+	s := u.shown
+	u.mu.Unlock()
+	if s.Job != nil {
+		job := *s.Job
+		if !job.Finished {
+			job.Progress, job.Rate, job.TimeLeft = u.meter.read()
+			if job.Paused {
+				job.Rate, job.TimeLeft = 0, 0
+			}
+		}
+		s.Job = &job
+	}
+	return s
+}
+
+// publish shows what the loop knows to those outside it.
+func (u *Updater) publish() {
+	s := Snapshot{State: u.j.State, Compatible: u.o.Compatible, Version: u.o.Version, Booted: u.booted,
+		Target: u.booted.Other(), Slots: slices.Clone(u.store.slots.Records), Problems: u.allProblems()}
+	if u.statusErr == nil {
+		b := u.status
+		s.Primary, s.Trial, s.TriesLeft, s.Bad = b.Primary, b.Trial, b.TriesLeft, slices.Clone(b.Bad)
+	}
+	if u.j.Last != nil {
+		last := *u.j.Last
+		s.Last = &last
+	}
+	switch job := u.j.Job; {
+	case job != nil:
+		s.Target = job.Target
+		s.Job = &JobStatus{ID: job.ID, Ref: job.Ref, Version: job.Version, State: u.j.State, Paused: job.Paused}
+	case s.Last != nil:
+		s.Job = u.finished(*s.Last)
+	}
+	u.mu.Lock()
+	u.shown = s
+	u.records, u.floors, u.history = u.store.slots, u.store.floors, u.store.history
+	u.mu.Unlock()
+	u.notify()
+}
+
+// finished is the last job as it was when it ended.
+func (u *Updater) finished(r Result) *JobStatus {
+	j := &JobStatus{ID: r.Job, Version: r.Version, State: StateIdle, Finished: true, Result: r}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if was := u.shown.Job; was != nil && was.ID == r.Job {
+		j.Ref = was.Ref
+		if j.Progress = was.Progress; !was.Finished {
+			j.Progress, _, _ = u.meter.read()
+		}
+	}
+	return j
+}
+
+// allProblems lists what keeps Install from working, and what else went wrong.
+func (u *Updater) allProblems() []string {
+	var out []string
+	for _, err := range []error{u.bootedError(), u.environmentError()} {
+		if err != nil {
+			out = append(out, err.Error())
+		}
+	}
+	if u.booted != "" {
+		if err := u.canaryError(); err != nil {
+			out = append(out, err.Error())
+		}
+	}
+	out = append(out, u.store.problems...)
+	out = append(out, u.problems...)
+	return append(out, u.alarms...)
+}
+
+// Watch returns a channel that receives after changes of the snapshot (several
+// changes may be one receive) and is closed when ctx ends.
+func (u *Updater) Watch(ctx context.Context) <-chan struct{} {
+	c := make(chan struct{}, 1)
+	u.mu.Lock()
+	u.watchers[c] = struct{}{}
+	u.mu.Unlock()
+	context.AfterFunc(ctx, func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		delete(u.watchers, c)
+		close(c)
+	})
+	return c
+}
+
+func (u *Updater) notify() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for c := range u.watchers {
+		select {
+		case c <- struct{}{}:
+		default: // one is waiting there already
+		}
+	}
+}
+
+// History returns the latest results, newest first; limit 0 means all that are kept.
+func (u *Updater) History(limit int) ([]Result, error) {
+	if limit < 0 {
+		return nil, errorf(NameBadArgument, "limit %d is negative", limit)
+	}
+	u.mu.Lock()
+	h := slices.Clone(u.history)
+	u.mu.Unlock()
+	slices.Reverse(h)
+	if limit > 0 && len(h) > limit {
+		h = h[:limit]
+	}
+	return h, nil
+}
+
+// TimeFloor is the earliest time that it can be now.
+func (u *Updater) TimeFloor() time.Time {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.timeFloor(u.floors)
+}
+
+// Records tells what each slot holds, as far as it is known.
+func (u *Updater) Records() []SlotRecord {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.records.Records)
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// work is what goes on beside the loop: at most one thing at a time.
+type work struct {
+	cancel  context.CancelFunc
+	outcome chan Event    // progress, then one end
+	done    chan struct{} // its goroutine has returned
+	handled chan struct{} // its end was handled, or it was stopped; then err is set
+	err     error
+}
+
+// begin starts the work that an effect asks for.
+func (u *Updater) begin(parent context.Context, kind EffectKind) {
+	u.stop()
+	ctx, cancel := context.WithCancel(parent)
+	w := &work{cancel: cancel, outcome: make(chan Event), done: make(chan struct{}), handled: make(chan struct{})}
+	u.work = w
+	var run func(context.Context) Event
+	if kind == DoCheck {
+		u.o.Watchdog.Trial()
+		run = u.judge
+	} else {
+		job, release := *u.j.Job, u.release
+		u.meter.start(stageOf(kind))
+		run = func(ctx context.Context) Event { return u.toil(ctx, kind, job, release, w) }
+	}
+	go func() {
+		defer close(w.done)
+		w.send(ctx, run(ctx))
+	}()
+}
+
+func (w *work) send(ctx context.Context, e Event) {
+	select {
+	case w.outcome <- e:
+	case <-ctx.Done():
+	}
+}
+
+// stop ends the work, if any, and waits for it: after stop nobody writes a slot.
+func (u *Updater) stop() {
+	w := u.work
+	if w == nil {
+		return
+	}
+	u.work = nil
+	w.cancel()
+	<-w.done
+	w.err = errorf(NameCancelled, "stopped before its end")
+	close(w.handled)
+}
+
+// conclude handles what the work has to tell.
+func (u *Updater) conclude(ctx context.Context, e Event) {
+	w := u.work
+	switch e.Kind {
+	case EventProgressed:
+		if err := u.handle(ctx, e); err != nil {
+			u.o.Log.Error("handle outcome", "event", string(e.Kind), "err", err)
+		}
+		return
+	case EventWritten, EventVerified:
+		u.readBack = time.Now()
+	}
+	u.work = nil
+	w.cancel()
+	<-w.done
+	w.err = u.handle(ctx, e)
+	if w.err != nil {
+		u.o.Log.Error("handle outcome", "event", string(e.Kind), "err", w.err)
+	} else if e.Kind == EventFailed {
+		w.err = errorf(e.Name, "%s", e.Reason)
+	}
+	close(w.handled)
+}
+
+// fresh reports that the target was read back so recently that it need not be
+// read again before it becomes primary.
+func (u *Updater) fresh() bool {
+	return !u.readBack.IsZero() && time.Since(u.readBack) < 10*time.Minute
+}
+
+func stageOf(kind EffectKind) string {
+	switch kind {
+	case DoDownload:
+		return "download"
+	case DoInstall:
+		return "install"
+	}
+	return "verify"
+}
+
+// toil lets the engine work and says how it ended.
+func (u *Updater) toil(ctx context.Context, kind EffectKind, job Job, release *Release, w *work) Event {
+	if release == nil {
+		r, err := u.o.Engine.Reopen(ctx, job.Ref, job.Digest, job.Target, job.Options)
+		if err == nil && r.Digest != job.Digest {
+			err = errorf(NameSourceChanged, "%s holds release %s now, not %s", job.Ref, r.Digest, job.Digest)
+		}
+		if err != nil {
+			return failure(err)
+		}
+		release = r
+	}
+	tenth := job.Mark
+	report := func(p Progress) {
+		if u.meter.update(p) {
+			u.notify()
+		}
+		if p.Stage != stageOf(kind) || p.Total <= 0 || kind == DoVerify {
+			return
+		}
+		if t := int(float64(p.Done) / float64(p.Total) * 10); t > tenth {
+			tenth = min(t, 10)
+			w.send(ctx, Event{Kind: EventProgressed, Mark: tenth})
+		}
+	}
+	var err error
+	end := Event{}
+	switch kind {
+	case DoDownload:
+		end.Kind = EventDownloaded
+		err = u.o.Engine.Download(ctx, release, report)
+	case DoInstall:
+		end.Kind = EventWritten
+		end.Stats, err = u.o.Engine.Install(ctx, release, report)
+	default:
+		end.Kind = EventVerified
+		err = u.o.Engine.Verify(ctx, release, report)
+	}
+	if err != nil {
+		return failure(err)
+	}
+	return end
+}
+
+func failure(err error) Event {
+	return Event{Kind: EventFailed, Name: nameOf(err), Reason: clip(err.Error())}
+}
+
+// judge checks the new system under the deadline.
+func (u *Updater) judge(parent context.Context) Event {
+	// Checks that ignore the deadline must not put off the verdict for ever.
+	const grace = 10 * time.Second
+	ctx, cancel := context.WithTimeout(parent, u.o.Deadline)
+	defer cancel()
+	verdict := make(chan error, 1)
+	go func() { verdict <- u.o.Health.Check(ctx, u.o.Watchdog.Alive) }()
+	var err error
+	select {
+	case err = <-verdict:
+	case <-ctx.Done():
+		late := time.NewTimer(grace)
+		defer late.Stop()
+		select {
+		case err = <-verdict:
+		case <-late.C:
+			err = errors.New("the checks do not end")
+		}
+	}
+	switch {
+	case err == nil:
+		return Event{Kind: EventHealthy}
+	case ctx.Err() != nil && parent.Err() == nil:
+		return Event{Kind: EventUnhealthy, Reason: clip(fmt.Sprintf("health checks had not passed within %s: %v", u.o.Deadline, err))}
+	}
+	return Event{Kind: EventUnhealthy, Reason: clip(err.Error())}
+}
