@@ -29,6 +29,9 @@ const returnTimeout = 30 * time.Second
 // Path is the job's object on the bus.
 func (j *Job) Path() string { return string(j.path) }
 
+// ID is the job's number.
+func (j *Job) ID() uint64 { return dict{}.job(j.path).Job }
+
 // Status returns how far the job has come.
 func (j *Job) Status(ctx context.Context) (*JobStatus, error) {
 	return j.client.jobStatus(ctx, j.path)

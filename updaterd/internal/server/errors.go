@@ -17,24 +17,20 @@ const errorPrefix = "org.updaterd.Error."
 
 // names are the stable error names; docs/errors.md says what each one means.
 var names = []string{
-	"UntrustedSignature", "MalformedBundle", "NotCompatible", "TooLarge", "BelowFloor", "KnownBad",
-	"EnvironmentUnproven", "EnvironmentDamaged", "BootedSlotUnproven", "Busy", "NoSpace", "Network",
-	"OverBudget", "Medium", "SourceChanged", "Cancelled", "NotAuthorized", "BadState", "BadArgument",
-	"Unhealthy", "Internal",
+	update.NameUntrustedSignature, update.NameMalformedBundle, update.NameNotCompatible, update.NameTooLarge,
+	update.NameBelowFloor, update.NameKnownBad, update.NameEnvironmentUnproven, update.NameEnvironmentDamaged,
+	update.NameBootedSlotUnproven, update.NameBusy, update.NameNoSpace, update.NameNetwork,
+	update.NameOverBudget, update.NameMedium, update.NameSourceChanged, update.NameCancelled,
+	update.NameNotAuthorized, update.NameBadState, update.NameBadArgument, update.NameUnhealthy, update.NameInternal,
 }
 
 // ErrBusLost says that the connection to the message bus ended while the
 // server ran. There is no way back but to start again.
 var ErrBusLost = errors.New("serve D-Bus: the message bus closed the connection")
 
-// named is an error that the server itself has found.
-type named struct{ name, text string }
-
-func (e *named) Error() string     { return e.text }
-func (e *named) ErrorName() string { return e.name }
-
+// namedf is an error that the server itself has found.
 func namedf(name, format string, args ...any) error {
-	return &named{name: name, text: fmt.Sprintf(format, args...)}
+	return &update.Error{Name: name, Message: fmt.Sprintf(format, args...)}
 }
 
 // busError gives err the name under which it leaves. A name that is not in the
@@ -43,7 +39,7 @@ func busError(err error) *dbus.Error {
 	if err == nil {
 		return nil
 	}
-	name := "Internal"
+	name := update.NameInternal
 	var n update.Named
 	if errors.As(err, &n) && slices.Contains(names, n.ErrorName()) {
 		name = n.ErrorName()

@@ -98,7 +98,7 @@ func (s *Server) supersede(snap update.Snapshot) {
 			continue
 		}
 		j.status.Finished = true
-		j.status.Result = update.Result{Outcome: update.Failed, Error: "Internal", Message: "the job's end was not seen; see History"}
+		j.status.Result = update.Result{Outcome: update.Failed, Error: update.NameInternal, Message: "the job's end was not seen; see History"}
 		if snap.Job == nil && snap.Last != nil {
 			j.status.Result = *snap.Last
 		}

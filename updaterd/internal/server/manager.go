@@ -30,14 +30,14 @@ func (m *managerObject) Inspect(msg dbus.Message, ref string, options values) (v
 	case s.inspect <- struct{}{}:
 		defer func() { <-s.inspect }()
 	default:
-		return nil, busError(namedf("Busy", "inspect %s: %d inspections are under way; ask again when one has ended", ref, maxInspections))
+		return nil, busError(namedf(update.NameBusy, "inspect %s: %d inspections are under way; ask again when one has ended", ref, maxInspections))
 	}
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
 	release, err := s.updater.Inspect(ctx, ref, opt)
 	if err != nil {
 		if ctx.Err() == context.DeadlineExceeded {
-			err = namedf("Network", "inspect %s: no answer in %v: %v", ref, inspectTimeout, err)
+			err = namedf(update.NameNetwork, "inspect %s: no answer in %v: %v", ref, inspectTimeout, err)
 		}
 		return nil, busError(err)
 	}
@@ -106,7 +106,7 @@ func (m *managerObject) Mark(msg dbus.Message, verdict, slot string) (string, *d
 		}
 	}
 	if verdict != "good" && verdict != "bad" {
-		return "", busError(namedf("BadArgument", `mark slot %q: verdict %q is neither "good" nor "bad"`, slot, verdict))
+		return "", busError(namedf(update.NameBadArgument, `mark slot %q: verdict %q is neither "good" nor "bad"`, slot, verdict))
 	}
 	which, err := resolveSlot(s.updater.Snapshot(), slot)
 	if err != nil {
@@ -121,7 +121,7 @@ func (m *managerObject) Mark(msg dbus.Message, verdict, slot string) (string, *d
 // checks have not passed is an override.
 func (s *Server) markAction(verdict, slot string) string {
 	snap := s.updater.Snapshot()
-	trial := snap.Trial || snap.State == "trial"
+	trial := snap.Trial || snap.State == update.StateTrial
 	which, err := resolveSlot(snap, slot)
 	if verdict == "good" && trial && (err != nil || which == snap.Booted) {
 		return actionOverrideTrial
@@ -139,11 +139,11 @@ func resolveSlot(snap update.Snapshot, name string) (bootctl.Slot, error) {
 		slot = snap.Booted.Other()
 	default:
 		if !slot.Valid() {
-			return "", namedf("BadArgument", `slot %q is none of "booted", "other", "a" and "b"`, name)
+			return "", namedf(update.NameBadArgument, `slot %q is none of "booted", "other", "a" and "b"`, name)
 		}
 	}
 	if !slot.Valid() {
-		return "", namedf("BootedSlotUnproven", `slot %q: it is not known which slot this system runs from; say "a" or "b"`, name)
+		return "", namedf(update.NameBootedSlotUnproven, `slot %q: it is not known which slot this system runs from; say "a" or "b"`, name)
 	}
 	return slot, nil
 }
@@ -177,13 +177,13 @@ func (m *managerObject) History(limit uint32) ([]values, *dbus.Error) {
 func installOptions(ref string, options values) (update.InstallOptions, error) {
 	var opt update.InstallOptions
 	if ref == "" || len(ref) > maxReference {
-		return opt, namedf("BadArgument", "bundle reference has %d bytes; give an http(s) URL or an absolute path of at most %d", len(ref), maxReference)
+		return opt, namedf(update.NameBadArgument, "bundle reference has %d bytes; give an http(s) URL or an absolute path of at most %d", len(ref), maxReference)
 	}
 	var bad error
 	flag := func(name string, v dbus.Variant) bool {
 		b, ok := v.Value().(bool)
 		if !ok {
-			bad = namedf("BadArgument", "option %s: its type is %s, want a boolean (b)", name, v.Signature())
+			bad = namedf(update.NameBadArgument, "option %s: its type is %s, want a boolean (b)", name, v.Signature())
 		}
 		return b
 	}
@@ -198,15 +198,15 @@ func installOptions(ref string, options values) (update.InstallOptions, error) {
 		case "mode":
 			mode, ok := v.Value().(string)
 			if !ok || !slices.Contains([]string{"auto", "store", "stream"}, mode) {
-				bad = namedf("BadArgument", `option mode: %s is none of "auto", "store" and "stream"`, v)
+				bad = namedf(update.NameBadArgument, `option mode: %s is none of "auto", "store" and "stream"`, v)
 			}
 			opt.Mode = mode
 		default:
-			bad = namedf("BadArgument", "option %q is not known; there are activate, reboot, mode and retry", name)
+			bad = namedf(update.NameBadArgument, "option %q is not known; there are activate, reboot, mode and retry", name)
 		}
 	}
 	if bad == nil && opt.Reboot && opt.KeepInstalled {
-		bad = namedf("BadArgument", "option reboot needs activate: a slot that is not primary is not what a reboot starts")
+		bad = namedf(update.NameBadArgument, "option reboot needs activate: a slot that is not primary is not what a reboot starts")
 	}
 	return opt, bad
 }

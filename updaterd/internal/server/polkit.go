@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
 
 // The polkit actions, declared in data/org.updaterd.policy.
@@ -53,7 +55,7 @@ func newAuthority(conn *dbus.Conn) *authority {
 func (a *authority) check(ctx context.Context, msg *dbus.Message, action string) error {
 	sender, _ := msg.Headers[dbus.FieldSender].Value().(string)
 	if sender == "" {
-		return namedf("NotAuthorized", "authorise %s: the request names no sender", action)
+		return namedf(update.NameNotAuthorized, "authorise %s: the request names no sender", action)
 	}
 	interactive := msg.Flags&dbus.FlagAllowInteractiveAuthorization != 0
 	timeout := polkitTimeout
@@ -64,7 +66,7 @@ func (a *authority) check(ctx context.Context, msg *dbus.Message, action string)
 	defer cancel()
 	uid, err := a.userID(ctx, sender)
 	if err != nil {
-		return namedf("NotAuthorized", "authorise %s: ask the bus who %s is: %v", action, sender, err)
+		return namedf(update.NameNotAuthorized, "authorise %s: ask the bus who %s is: %v", action, sender, err)
 	}
 	if uid == 0 {
 		return nil
@@ -91,15 +93,15 @@ func (a *authority) askPolkit(ctx context.Context, sender, action string, intera
 		CallWithContext(ctx, polkitCheck, 0, who, action, map[string]string{}, flags, "").Store(&result)
 	switch {
 	case polkitAbsent(err):
-		return namedf("NotAuthorized", "authorise %s: there is no polkit on this device, so only root may do this; run it as root", action)
+		return namedf(update.NameNotAuthorized, "authorise %s: there is no polkit on this device, so only root may do this; run it as root", action)
 	case err != nil:
-		return namedf("NotAuthorized", "authorise %s: ask polkit: %v", action, err)
+		return namedf(update.NameNotAuthorized, "authorise %s: ask polkit: %v", action, err)
 	case result.Authorized:
 		return nil
 	case result.Challenge:
-		return namedf("NotAuthorized", "authorise %s: polkit wants a password and nobody could be asked; run it as root, or add a polkit rule for %s", action, action)
+		return namedf(update.NameNotAuthorized, "authorise %s: polkit wants a password and nobody could be asked; run it as root, or add a polkit rule for %s", action, action)
 	}
-	return namedf("NotAuthorized", "authorise %s: polkit says no; run it as root, or add a polkit rule for %s", action, action)
+	return namedf(update.NameNotAuthorized, "authorise %s: polkit says no; run it as root, or add a polkit rule for %s", action, action)
 }
 
 // polkitAbsent tells "there is no polkit" from "polkit is there and broken".

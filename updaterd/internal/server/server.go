@@ -207,7 +207,7 @@ func (s *Server) begin() (ctx context.Context, done func(), err error) {
 	s.closing.Lock()
 	defer s.closing.Unlock()
 	if s.closed {
-		return nil, nil, namedf("BadState", "updaterd is stopping; ask again in a moment")
+		return nil, nil, namedf(update.NameBadState, "updaterd is stopping; ask again in a moment")
 	}
 	s.calls.Add(1)
 	return s.ctx, s.calls.Done, nil

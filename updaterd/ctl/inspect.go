@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/updaterd/updaterd/updaterd/client"
+)
+
+// modeOption is shared by the two commands that plan a download.
+func modeOption() option {
+	return option{name: "mode", values: []string{"auto", "store", "stream"},
+		usage: "store the download on the data partition and install it then, stream it into the slot, or let the device choose (auto, the default)"}
+}
+
+func inspectCommand() *command {
+	return &command{
+		name: "inspect", args: "URL|FILE", min: 1, max: 1, files: true,
+		summary: "verify a bundle and tell what installing it would cost",
+		description: []string{
+			"Fetches the signed part of the bundle, verifies it, checks that this device can install it, and tells the bytes that this device would download. Changes nothing.",
+		},
+		root:    "root, and whoever polkit gives org.updaterd.inspect, which is anybody at the device itself.",
+		options: []option{modeOption()},
+		schema:  "release",
+		exits:   []int{exitFailure, exitNotAuthorized, exitRefused, exitNetwork, exitInterrupted},
+		examples: []example{
+			{"updaterctl inspect https://updates.example.org/v2.upb", "look before consenting"},
+			{"updaterctl inspect --json v2.upb | jq .expected", "bytes to download, for a program"},
+		},
+		run: inspect,
+	}
+}
+
+func inspect(ctx context.Context, c *call) error {
+	r, err := c.client.Inspect(ctx, c.args[0], client.InstallOptions{Mode: c.flags["mode"]})
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return printJSON(c.out, r)
+	}
+	list := [][2]string{
+		{"version", known(r.Version)},
+		{"sequence", fmt.Sprint(r.Sequence)},
+		{"compatible", strings.Join(r.Compatible, ", ")},
+		{"created", date(r.Created)},
+		{"digest", r.Digest},
+		{"signed by", strings.Join(r.KeyIDs, ", ")},
+		{"target slot", r.Target},
+		{"mode", r.Mode},
+		{"download", fmt.Sprintf("%d bytes (%s) expected; %s at least, %s at most", r.Expected, size(r.Expected), size(r.Minimum), size(r.Maximum))},
+	}
+	for _, i := range r.Images {
+		list = append(list, [2]string{"image " + i.Class, fmt.Sprintf("%s, %s recipe, %d bytes (%s) to download", size(i.Size), i.Recipe, i.Download, size(i.Download))})
+	}
+	rows(c.out, list)
+	return nil
+}
