@@ -5,6 +5,7 @@ package update
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/updaterd/updaterd/bootctl"
 )
@@ -77,6 +78,10 @@ func next(j Journal, e Event) (Journal, []Effect, error) {
 	case cell{StateInstalled, EventVerified}:
 		return activated(j, e)
 	case cell{StateInstalled, EventFailed}:
+		if blameless(e) {
+			// The slot is complete; only its second reading could not begin.
+			return j, []Effect{do(DoStop), alarm("The installed release could not be read back: %s. Activate it again later.", e.Reason)}, nil
+		}
 		return ended(j, e, failed(e), counted(j, e)...)
 	case cell{StateInstalled, EventCancel}:
 		// In the boot environment nothing changes here, unless an activation
@@ -357,9 +362,14 @@ func failed(e Event) Result {
 	return Result{Outcome: Failed, Error: e.Name, Message: e.Reason}
 }
 
+// blameless reports a failure in which the bundle had no part.
+func blameless(e Event) bool {
+	return slices.Contains([]string{NameNetwork, NameNoSpace, NameOverBudget, NameCancelled}, e.Name)
+}
+
 // counted ends the work and counts the failure, unless the bundle had no part in it.
 func counted(j Journal, e Event) []Effect {
-	if slices.Contains([]string{NameNetwork, NameNoSpace, NameOverBudget, NameCancelled}, e.Name) {
+	if blameless(e) {
 		return []Effect{do(DoStop)}
 	}
 	job := *j.Job
@@ -369,6 +379,7 @@ func counted(j Journal, e Event) []Effect {
 // clip bounds a sentence that comes from outside.
 func clip(s string) string {
 	const limit = 500
+	s = strings.ToValidUTF8(s, "?")
 	if len(s) <= limit {
 		return s
 	}

@@ -120,10 +120,11 @@ func (u *Updater) save(j Journal) error {
 	if err := u.store.saveJournal(j); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
-	u.j = j
 	if j.State == StateIdle {
 		u.release, u.readBack = nil, time.Time{}
+		u.problem = ""
 	}
+	u.j = j
 	return nil
 }
 

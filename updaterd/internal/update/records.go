@@ -230,6 +230,10 @@ func (s *store) saveJournal(j Journal) error {
 	if err != nil {
 		return err
 	}
+	// A journal that could not be read back would be worse than none.
+	if _, err := decodeJournal(b); err != nil {
+		return fmt.Errorf("internal error: journal cannot be read back: %w", err)
+	}
 	return s.files.write(fileJournal, b)
 }
 

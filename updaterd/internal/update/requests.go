@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/updaterd/updaterd/bootctl"
 )
@@ -62,7 +63,11 @@ func (u *Updater) Install(ctx context.Context, ref string, opt InstallOptions) (
 		if err := u.acceptable(r, opt); err != nil {
 			return err
 		}
+		if err := checkRelease(r, r.Digest, u.booted.Other()); err != nil {
+			return err
+		}
 		u.release = r
+		u.alarms = nil
 		u.meter.reset()
 		if err := u.handle(run, Event{Kind: EventInstall, Job: newJob(r, u.booted, opt)}); err != nil {
 			u.release = nil
@@ -80,10 +85,24 @@ func newJob(r *Release, source bootctl.Slot, opt InstallOptions) *Job {
 		Source: source, Target: source.Other(), SourceConfirmed: true}
 }
 
+// checkRelease catches an engine that would work on something else than the
+// journal says.
+func checkRelease(r *Release, digest string, target bootctl.Slot) error {
+	switch {
+	case r.Digest != digest || digest == "":
+		return errorf(NameSourceChanged, "%s holds release %q now, not %q", r.Ref, r.Digest, digest)
+	case r.Target != target:
+		return errorf(NameInternal, "internal error: the release is for slot %q, the job for slot %q", r.Target, target)
+	case r.Mode != "store" && r.Mode != "stream":
+		return errorf(NameInternal, "internal error: the release has mode %q", r.Mode)
+	}
+	return nil
+}
+
 func checkRequest(ref string, opt InstallOptions) error {
 	switch {
-	case ref == "" || len(ref) > 4096:
-		return errorf(NameBadArgument, "a reference is an http(s) URL or an absolute path of at most 4096 bytes; this one has %d", len(ref))
+	case ref == "" || len(ref) > 4096 || !utf8.ValidString(ref):
+		return errorf(NameBadArgument, "reference %.100q is not an http(s) URL or an absolute path of at most 4096 bytes", ref)
 	case !slices.Contains([]string{"", "auto", "store", "stream"}, opt.Mode):
 		return errorf(NameBadArgument, "mode %q is not one of auto, store and stream", opt.Mode)
 	}
@@ -271,6 +290,7 @@ func (u *Updater) markGood(ctx context.Context, slot bootctl.Slot) (string, erro
 	if err != nil {
 		return "", err
 	}
+	u.problem = ""
 	job := Job{Target: slot}
 	if err := u.try(ctx, Effect{Kind: DoRemember, Job: &job}); err != nil {
 		return "", err

@@ -80,7 +80,9 @@ func (u *Updater) allProblems() []string {
 		}
 	}
 	out = append(out, u.store.problems...)
-	out = append(out, u.problems...)
+	if u.problem != "" {
+		out = append(out, u.problem)
+	}
 	return append(out, u.alarms...)
 }
 

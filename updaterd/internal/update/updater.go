@@ -80,8 +80,8 @@ type Updater struct {
 	statusErr error
 	booted    bootctl.Slot
 	bootedErr error
-	problems  []string  // found at start
-	alarms    []string  // since
+	problem   string    // found at start, until it is settled
+	alarms    []string  // since the last job began
 	release   *Release  // of the job, once it was verified in this life
 	readBack  time.Time // when the target was last read back in this life
 	work      *work
@@ -144,7 +144,9 @@ func (u *Updater) Run(ctx context.Context) error {
 			return nil
 		case c := <-u.calls:
 			c.fn(ctx)
+			u.publish() // before the caller looks
 			close(c.done)
+			continue
 		case e := <-outcome:
 			u.conclude(ctx, e)
 		}
@@ -165,12 +167,10 @@ func (u *Updater) start(ctx context.Context) {
 	plan := Reconcile(u.j, u.facts())
 	u.o.Log.Info("reconcile", "state", string(u.j.State), "rule", plan.Rule, "booted", string(u.booted),
 		"primary", string(u.status.Primary), "trial", u.status.Trial)
-	if plan.Problem != "" {
-		u.problems = append(u.problems, plan.Problem)
-	}
 	if err := u.perform(ctx, plan.Effects); err != nil {
 		u.o.Log.Error("reconcile", "rule", plan.Rule, "err", err)
 	}
+	u.problem = plan.Problem
 	u.offerCanary()
 	u.publish()
 }

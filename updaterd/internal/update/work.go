@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -16,6 +17,7 @@ type work struct {
 	done    chan struct{} // its goroutine has returned
 	handled chan struct{} // its end was handled, or it was stopped; then err is set
 	err     error
+	release *Release // what was worked on; set before the end is sent
 }
 
 // begin starts the work that an effect asks for.
@@ -74,6 +76,9 @@ func (u *Updater) conclude(ctx context.Context, e Event) {
 	u.work = nil
 	w.cancel()
 	<-w.done
+	if w.release != nil {
+		u.release = w.release
+	}
 	w.err = u.handle(ctx, e)
 	if w.err != nil {
 		u.o.Log.Error("handle outcome", "event", string(e.Kind), "err", w.err)
@@ -103,14 +108,16 @@ func stageOf(kind EffectKind) string {
 func (u *Updater) toil(ctx context.Context, kind EffectKind, job Job, release *Release, w *work) Event {
 	if release == nil {
 		r, err := u.o.Engine.Reopen(ctx, job.Ref, job.Digest, job.Target, job.Options)
-		if err == nil && r.Digest != job.Digest {
-			err = errorf(NameSourceChanged, "%s holds release %s now, not %s", job.Ref, r.Digest, job.Digest)
+		if err == nil {
+			err = checkRelease(r, job.Digest, job.Target)
 		}
 		if err != nil {
 			return failure(err)
 		}
 		release = r
 	}
+	w.release = release
+	var mu sync.Mutex // the engine may report from several goroutines
 	tenth := job.Mark
 	report := func(p Progress) {
 		if u.meter.update(p) {
@@ -119,6 +126,8 @@ func (u *Updater) toil(ctx context.Context, kind EffectKind, job Job, release *R
 		if p.Stage != stageOf(kind) || p.Total <= 0 || kind == DoVerify {
 			return
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		if t := int(float64(p.Done) / float64(p.Total) * 10); t > tenth {
 			tenth = min(t, 10)
 			w.send(ctx, Event{Kind: EventProgressed, Mark: tenth})
