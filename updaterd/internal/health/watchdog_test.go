@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // dog is a watchdog that bites if it is not fed within its time-out.
 type dog struct {
+	mu      sync.Mutex
 	timeout time.Duration
 	fed     time.Time
 	meals   int
@@ -27,6 +29,20 @@ type dog struct {
 	closed  bool
 }
 
+// state says how often the dog was fed and when it bit, if it did.
+func (d *dog) state() (meals int, bitten time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.look()
+	return d.meals, d.bitten
+}
+
+func (d *dog) breakDown(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.broken = err
+}
+
 func (d *dog) look() {
 	if d.bitten.IsZero() && !d.fed.IsZero() && time.Since(d.fed) > d.timeout {
 		d.bitten = d.fed.Add(d.timeout)
@@ -34,6 +50,8 @@ func (d *dog) look() {
 }
 
 func (d *dog) KeepAlive() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.broken != nil {
 		return d.broken
 	}
@@ -69,9 +87,8 @@ func TestFeedingForGood(t *testing.T) {
 		d := &dog{}
 		w := kennel(t, d, WatchdogOptions{Timeout: 30 * time.Second})
 		time.Sleep(24 * time.Hour)
-		d.look()
-		if !d.bitten.IsZero() || d.meals != 24*360 && d.meals != 24*360+1 {
-			t.Errorf("%d meals, bitten %v; want one meal every 10s", d.meals, d.bitten)
+		if meals, bitten := d.state(); !bitten.IsZero() || meals != 24*360 && meals != 24*360+1 {
+			t.Errorf("%d meals, bitten %v; want one meal every 10s", meals, bitten)
 		}
 		if err := w.Disarm(); err != nil || !d.magic {
 			t.Errorf("Disarm = %v, magic close %v", err, d.magic)
@@ -120,9 +137,8 @@ func TestTrial(t *testing.T) {
 				w.Trial()
 				start := time.Now()
 				tc.run(w)
-				d.look()
-				if bitten := !d.bitten.IsZero(); bitten != tc.bite {
-					t.Fatalf("bitten after %v (%v); want %v", d.bitten.Sub(start), bitten, tc.bite)
+				if _, bitten := d.state(); bitten.IsZero() == tc.bite {
+					t.Fatalf("bitten %v after the trial began (%v); want a bite: %v", bitten.Sub(start), bitten, tc.bite)
 				}
 			})
 		})
@@ -146,7 +162,7 @@ func TestTheDriversTimeOutHolds(t *testing.T) {
 		d := &dog{timeout: 6 * time.Second}
 		kennel(t, d, WatchdogOptions{Timeout: 30 * time.Second})
 		time.Sleep(time.Minute)
-		if d.look(); !d.bitten.IsZero() {
+		if _, bitten := d.state(); !bitten.IsZero() {
 			t.Error("a watchdog with a fixed time-out of 6s was fed as if it had 30s")
 		}
 	})
@@ -154,14 +170,18 @@ func TestTheDriversTimeOutHolds(t *testing.T) {
 
 func TestReportsChangesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []error
+		reports := make(chan error, 100)
 		d := &dog{}
-		kennel(t, d, WatchdogOptions{Timeout: 3 * time.Second, Report: func(err error) { told = append(told, err) }})
-		time.Sleep(time.Minute)
-		d.broken = errors.New("no such device")
-		time.Sleep(time.Minute)
-		d.broken = nil
-		time.Sleep(time.Minute)
+		kennel(t, d, WatchdogOptions{Timeout: 3 * time.Second, Report: func(err error) { reports <- err }})
+		for _, err := range []error{nil, errors.New("no such device"), nil} {
+			d.breakDown(err)
+			time.Sleep(time.Minute)
+		}
+		synctest.Wait()
+		var told []error
+		for range len(reports) {
+			told = append(told, <-reports)
+		}
 		if len(told) != 2 || told[0] == nil || told[1] != nil {
 			t.Errorf("told %v; want one error, then nil", told)
 		}
