@@ -126,7 +126,10 @@ func parseOffset(s string) (int64, error) {
 
 // parseHex reads what C's %zx reads; these fields are hexadecimal even without 0x.
 func parseHex(what, s string) (int64, error) {
-	digits := strings.TrimPrefix(strings.TrimPrefix(s, "0x"), "0X")
+	digits := s
+	if strings.HasPrefix(s, "0x") || strings.HasPrefix(s, "0X") {
+		digits = s[2:]
+	}
 	n, err := strconv.ParseUint(digits, 16, 63)
 	if err != nil {
 		return 0, fmt.Errorf("%s %q is not a hexadecimal number", what, s)

@@ -6,8 +6,8 @@
 //
 // Its one contract: [Board.Boot] does what a U-Boot with CONFIG_BOOTCOUNT_LIMIT,
 // CONFIG_BOOTCOUNT_ENV and the boot commands of docs/boot-contract.md does. It
-// shares no code with bootctl/uboot but the byte form of the environment, so that
-// it also checks which copy is in force and which one is written.
+// shares no code with bootctl/uboot, so that it also checks the byte form of the
+// environment, which copy is in force, and which one is written.
 //
 // It does not load kernels: whether a slot can be started is the caller's to say.
 //
