@@ -85,8 +85,8 @@ func TestSaveFetchesNoByteTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 		saved(t, path, data)
-		if s.served != 300_000 {
-			t.Errorf("cut after %d bytes: %d bytes served for 300000", cut, s.served)
+		if s.total() != 300_000 {
+			t.Errorf("cut after %d bytes: %d bytes served for 300000", cut, s.total())
 		}
 	}
 }

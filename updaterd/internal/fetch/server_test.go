@@ -83,6 +83,12 @@ func (s *server) log() []string {
 	return append([]string(nil), s.requests...)
 }
 
+func (s *server) total() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.served
+}
+
 func pattern(n int) []byte {
 	data := make([]byte, n)
 	r := rand.New(rand.NewPCG(1, 2))
