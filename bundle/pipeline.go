@@ -46,7 +46,9 @@ type chunkJob struct {
 
 func (p *pipeline) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	ahead := 2 * p.workers
+	// An encoder is large, so a small image gets no more than it has chunks.
+	workers := int(min(int64(p.workers), (p.image.size-1)/p.chunkSize+1))
+	ahead := 2 * workers
 	free := make(chan *chunkJob, ahead)
 	for range ahead {
 		free <- &chunkJob{result: make(chan encodedChunk, 1)}
@@ -59,7 +61,7 @@ func (p *pipeline) run(ctx context.Context) error {
 		defer close(pending)
 		return p.read(ctx, free, todo, pending)
 	})
-	for range p.workers {
+	for range workers {
 		g.Go(func() error { return p.work(ctx, todo) })
 	}
 	g.Go(func() error {

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bundle
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"runtime"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/updaterd/updaterd/bundle/delta"
+)
+
+func newTestDecoder(t testing.TB) *Decoder {
+	t.Helper()
+	d, err := NewDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	return d
+}
+
+func compress(t testing.TB, b []byte, o ...zstd.EOption) []byte {
+	t.Helper()
+	z, err := zstd.NewWriter(nil, o...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	return z.EncodeAll(b, nil)
+}
+
+func entryOf(kind Encoding, b []byte) Entry {
+	return Entry{Kind: kind, Length: len(b), Digest: Sum(b)}
+}
+
+type brokenReader struct{}
+
+func (brokenReader) ReadAt([]byte, int64) (int, error) { return 0, io.ErrNoProgress }
+
+func TestDecode(t *testing.T) {
+	d := newTestDecoder(t)
+	chunk, other := text(testChunk, 1), text(testChunk, 2)
+	source := append(noise(1000, 1), chunk...)
+	source = append(source, noise(1000, 2)...)
+	touched := bytes.Clone(source)
+	touched[1500] ^= 1
+	index, err := delta.NewIndex(bytes.NewReader(source), int64(len(source)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer index.Close()
+	patch, err := index.Patch(chunk, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := compress(t, chunk)
+	reader := func(b []byte) *bytes.Reader { return bytes.NewReader(b) }
+	var none io.ReaderAt
+	for name, tc := range map[string]struct {
+		chunk []byte
+		entry Entry
+		enc   []byte
+		src   io.ReaderAt
+		size  int
+		want  error
+	}{
+		"zero":                      {make([]byte, testChunk), entryOf(Zero, nil), nil, none, 0, nil},
+		"raw":                       {chunk, entryOf(Raw, chunk), chunk, none, 0, nil},
+		"zstd":                      {chunk, entryOf(Zstd, frame), frame, none, 0, nil},
+		"patch":                     {chunk, entryOf(Patch, patch), patch, reader(source), len(source), nil},
+		"zero for a chunk that is":  {chunk, entryOf(Zero, nil), nil, none, 0, ErrContent},
+		"raw of another image":      {chunk, entryOf(Raw, other), other, none, 0, ErrContent},
+		"frame of another image":    {other, entryOf(Zstd, frame), frame, none, 0, ErrContent},
+		"raw too short":             {chunk, entryOf(Raw, chunk[1:]), chunk[1:], none, 0, ErrContent},
+		"altered bytes":             {chunk, entryOf(Zstd, frame), append([]byte{1}, frame[1:]...), none, 0, ErrEncoded},
+		"bytes cut short":           {chunk, entryOf(Zstd, frame), frame[1:], none, 0, ErrEncoded},
+		"no bytes":                  {chunk, entryOf(Zstd, frame), nil, none, 0, ErrEncoded},
+		"not zstd":                  {chunk, entryOf(Zstd, chunk[:9]), chunk[:9], none, 0, ErrContent},
+		"frame cut short":           {chunk, entryOf(Zstd, frame[:len(frame)-3]), frame[:len(frame)-3], none, 0, ErrContent},
+		"frame of a longer chunk":   {chunk[:100], entryOf(Zstd, frame), frame, none, 0, ErrContent},
+		"frame of a shorter chunk":  {append(bytes.Clone(chunk), 1), entryOf(Zstd, frame), frame, none, 0, ErrContent},
+		"two frames":                {chunk, entryOf(Zstd, append(bytes.Clone(frame), frame...)), append(bytes.Clone(frame), frame...), none, 0, ErrContent},
+		"touched source":            {chunk, entryOf(Patch, patch), patch, reader(touched), len(touched), ErrSource},
+		"source cut short":          {chunk, entryOf(Patch, patch), patch, reader(source[:500]), 500, ErrSource},
+		"source lies about its end": {chunk, entryOf(Patch, patch), patch, reader(source[:500]), len(source), ErrSource},
+		"source cannot be read":     {chunk, entryOf(Patch, patch), patch, brokenReader{}, len(source), ErrSource},
+		"no source":                 {chunk, entryOf(Patch, patch), patch, none, 0, ErrSource},
+		"not a patch":               {chunk, entryOf(Patch, chunk[:50]), chunk[:50], reader(source), len(source), ErrSource},
+		"unknown encoding":          {chunk, entryOf(9, chunk), chunk, none, 0, ErrContent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dst := noise(len(tc.chunk), 99)
+			err := d.Decode(dst, Sum(tc.chunk), tc.entry, tc.enc, tc.src, int64(tc.size))
+			if !errors.Is(err, tc.want) {
+				t.Fatalf("Decode: %v; want %v", err, tc.want)
+			}
+			if err == nil && !bytes.Equal(dst, tc.chunk) {
+				t.Error("Decode gave other bytes without an error")
+			}
+			for _, e := range []error{ErrEncoded, ErrSource, ErrContent} {
+				if e != tc.want && errors.Is(err, e) {
+					t.Errorf("Decode: %v; it is %v too, so a caller cannot tell what to do", err, e)
+				}
+			}
+		})
+	}
+}
+
+// A few signed bytes that ask for gigabytes get an error, and no memory.
+func TestZipBomb(t *testing.T) {
+	d := newTestDecoder(t)
+	huge := make([]byte, 256<<20)
+	bombs := map[string][]byte{
+		"one frame that says its size": compress(t, huge),
+		"window of 128 MiB":            compress(t, huge, zstd.WithWindowSize(128<<20), zstd.WithSingleSegment(false)),
+	}
+	// A frame made as a stream does not say its size.
+	var b bytes.Buffer
+	z, err := zstd.NewWriter(&b, zstd.WithWindowSize(1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 256 {
+		if _, err := z.Write(huge[:1<<20]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	bombs["frame that does not say its size"] = b.Bytes()
+	huge = nil
+	dst := make([]byte, MaxChunkSize)
+	for name, enc := range bombs {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := d.Decode(dst, Sum(nil), entryOf(Zstd, enc), enc, nil, 0)
+		runtime.ReadMemStats(&after)
+		if !errors.Is(err, ErrContent) {
+			t.Errorf("%s: Decode: %v; want ErrContent", name, err)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 16<<20 {
+			t.Errorf("%s of %d bytes: %d bytes allocated", name, len(enc), n)
+		}
+	}
+}
