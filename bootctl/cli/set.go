@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/updaterd/updaterd/bootctl/uboot"
+)
+
+var setCommand = command{
+	name: "set", args: "NAME=VALUE...",
+	about: "Set variables, all in one write. NAME= removes one. The variables behind the\n" +
+		"other commands are refused, because a typing error there could keep the device from starting.",
+	run: (*app).set,
+}
+
+// guarded maps the variables that set refuses to the command for them.
+var guarded = map[string]string{
+	uboot.VarSlot: "set-primary", uboot.VarBad: "mark-bad or mark-good",
+	uboot.VarTrial: "mark-good or set-primary --trial", uboot.VarCount: "mark-good",
+}
+
+func (a *app) set(args []string) error {
+	args, err := a.noFlags("set", args)
+	if err != nil {
+		return err
+	}
+	if len(args) == 0 {
+		return fmt.Errorf("%w: set needs NAME=VALUE", errUsage)
+	}
+	for _, arg := range args {
+		name, _, ok := strings.Cut(arg, "=")
+		if !ok {
+			return fmt.Errorf("%w: %q is not NAME=VALUE", errUsage, arg)
+		}
+		if use, ok := guarded[name]; ok {
+			return fmt.Errorf("%w: %s is not set by hand: use %s", errUsage, name, use)
+		}
+	}
+	c, err := a.open()
+	if err != nil {
+		return err
+	}
+	return c.Update(false, func(env *uboot.Env) error {
+		for _, arg := range args {
+			name, value, _ := strings.Cut(arg, "=")
+			if err := env.Set(name, value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The command updater-bootctl shows and changes what the bootloader does; see
+// package bootctl/cli. On a device it is a link to the daemon's binary.
+package main
+
+import (
+	"os"
+
+	"github.com/updaterd/updaterd/bootctl/cli"
+)
+
+func main() {
+	os.Exit(cli.Run(os.Args[1:], os.Stdout, os.Stderr))
+}
