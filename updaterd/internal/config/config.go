@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	_ "embed"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// maxFile bounds the configuration file.
+const maxFile = 256 << 10
+
+// Config is the whole file.
+type Config struct {
+	Compatible string          `toml:"compatible"`
+	DataDir    string          `toml:"data_dir"`
+	Keyring    string          `toml:"keyring"`
+	Threshold  int             `toml:"threshold"`
+	Boot       Boot            `toml:"boot"`
+	Slots      map[string]Slot `toml:"slots"` // "rootfs.a"
+	Download   Download        `toml:"download"`
+	Health     Health          `toml:"health"`
+	Watchdog   Watchdog        `toml:"watchdog"`
+	Trial      Trial           `toml:"trial"`
+}
+
+// Boot is the boot contract.
+type Boot struct {
+	Scheme       string `toml:"scheme"`
+	FwEnvConfig  string `toml:"fw_env_config"`
+	RequireEnvID bool   `toml:"require_env_id"`
+}
+
+// Slot is one slot of one class.
+type Slot struct {
+	Device string `toml:"device"`
+}
+
+// Download is how bundles are fetched.
+type Download struct {
+	Mode        string `toml:"mode"`
+	StoreBudget Size   `toml:"store_budget"`
+	ByteBudget  Size   `toml:"byte_budget"` // 0 = no limit
+	Fallback    string `toml:"fallback"`
+	CAFile      string `toml:"ca_file"`
+}
+
+// Health is what a trial must prove.
+type Health struct {
+	Units        []string  `toml:"units"`
+	Commands     []Command `toml:"commands"`
+	Deadline     Duration  `toml:"deadline"`
+	MinUptime    Duration  `toml:"min_uptime"`
+	BootComplete bool      `toml:"boot_complete"`
+}
+
+// Command is one health check.
+type Command struct {
+	Name    string   `toml:"name"`
+	Argv    []string `toml:"argv"`
+	Timeout Duration `toml:"timeout"`
+}
+
+// Watchdog is the hardware watchdog, if updaterd is the one who opens it.
+type Watchdog struct {
+	Device  string   `toml:"device"`
+	Timeout Duration `toml:"timeout"`
+}
+
+// Trial is what is tried how often.
+type Trial struct {
+	MaxAttempts int `toml:"max_attempts"`
+}
+
+const defaultCommandTimeout = Duration(30 * time.Second)
+
+// Defaults is the configuration before the file is read. It lacks what only an
+// integrator can know: compatible and the slots.
+func Defaults() *Config {
+	return &Config{
+		DataDir:   "/data/updaterd",
+		Keyring:   "/etc/updaterd/keys",
+		Threshold: 1,
+		Boot:      Boot{Scheme: "bootcount", FwEnvConfig: "/etc/fw_env.config", RequireEnvID: true},
+		Download:  Download{Mode: "auto", StoreBudget: 64 << 20, Fallback: "full"},
+		Health:    Health{Deadline: Duration(5 * time.Minute), MinUptime: Duration(10 * time.Second)},
+		Watchdog:  Watchdog{Timeout: Duration(30 * time.Second)},
+		Trial:     Trial{MaxAttempts: 3},
+	}
+}
+
+//go:embed updaterd.toml
+var defaultFile []byte
+
+// DefaultFile is the commented file that documents every key.
+func DefaultFile() []byte { return slices.Clone(defaultFile) }
+
+// Load reads the file at path.
+func Load(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	c, err := Parse(b)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Classes lists the slot classes, sorted.
+func (c *Config) Classes() []string {
+	classes := map[string]bool{}
+	for name := range c.Slots {
+		class, _, _ := strings.Cut(name, ".")
+		classes[class] = true
+	}
+	return slices.Sorted(maps.Keys(classes))
+}
+
+// Device is the device of a slot, such as class "rootfs", slot "a"; "" if there is none.
+func (c *Config) Device(class, slot string) string { return c.Slots[class+"."+slot].Device }

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BurntSushi/toml"
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// minimal is the shortest file that is accepted.
+const minimal = `compatible = "board"
+[slots."rootfs.a"]
+device = "/dev/a"
+[slots."rootfs.b"]
+device = "/dev/b"
+`
+
+// example is the default file's own example values over the defaults.
+func example() *Config {
+	c := Defaults()
+	c.Compatible = "example-board"
+	c.Slots = map[string]Slot{
+		"rootfs.a": {"/dev/disk/by-partlabel/rootfs_a"},
+		"rootfs.b": {"/dev/disk/by-partlabel/rootfs_b"},
+	}
+	return c
+}
+
+func TestDefaultFile(t *testing.T) {
+	got, err := Parse(DefaultFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(example(), got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+var setting = regexp.MustCompile(`(?m)^#([a-z_]+ = |\[)`)
+
+// TestDefaultFileTellsTheDefaults takes off the comment signs: every key must be
+// there, and the value beside it must be the default.
+func TestDefaultFileTellsTheDefaults(t *testing.T) {
+	file := setting.ReplaceAll(DefaultFile(), []byte("$1"))
+	got, err := Parse(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := example()
+	want.Health.Units = []string{}
+	want.Health.Commands = []Command{{Name: "self-test", Argv: []string{"/usr/libexec/self-test", "--quick"}, Timeout: Duration(30 * time.Second)}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	var raw map[string]any
+	meta, err := toml.Decode(string(file), &raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, known := range knownKeys(reflect.TypeFor[Config]()) {
+		found := false
+		for _, key := range meta.Keys() {
+			found = found || len(key) >= len(known) && matches(known, key[:len(known)])
+		}
+		if !found {
+			t.Errorf("updaterd.toml does not mention %s", known)
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "updaterd.toml")
+	if _, err := Load(path); err == nil {
+		t.Error("Load of a missing file succeeded")
+	}
+	if err := os.WriteFile(path, []byte(minimal), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Device("rootfs", "b") != "/dev/b" || c.Device("rootfs", "c") != "" || !cmp.Equal(c.Classes(), []string{"rootfs"}) {
+		t.Errorf("classes %v, slots %v", c.Classes(), c.Slots)
+	}
+	if err := os.WriteFile(path, bytes.Repeat([]byte("#"), maxFile+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("Load of a large file = %v", err)
+	}
+}
+
+func TestProblems(t *testing.T) {
+	for _, tc := range []struct {
+		name, file string // file is appended to minimal, unless it begins with "="
+		want       []string
+	}{
+		{"nothing", "=", []string{"compatible: is missing", "slots: there are none"}},
+		{"not TOML", "\n?", []string{"line 7: "}},
+		{"unknown key", "devcie = \"x\"", []string{`line 6: unknown key slots."rootfs.b".devcie; did you mean slots."rootfs.b".device?`}},
+		{"unknown at the top", "=compatibel = 1\n" + minimal, []string{"line 1: unknown key compatibel; did you mean compatible?"}},
+		{"unknown table", "[helth]\nunits = []", []string{"line 6: unknown key helth; did you mean health?", "line 7: unknown key helth.units; did you mean health.units?"}},
+		{"key in the wrong table", "[download]\ndeadline = \"1m\"", []string{"line 7: unknown key download.deadline; did you mean health.deadline?"}},
+		{"nothing like it", "[download]\nfrobnicate = 1", []string{"line 7: unknown key download.frobnicate"}},
+		{"another case", "[download]\nMode = \"store\"", []string{"line 7: unknown key download.Mode; did you mean download.mode?"}},
+		{"unknown in a command", "[[health.commands]]\nname = \"a\"\nargv = [\"/bin/true\"]\ntime_out = \"1s\"", []string{"line 9: unknown key health.commands.time_out; did you mean health.commands.timeout?"}},
+		{"slot without quotes", "[slots.boot.a]\ndevice = \"/dev/c\"", []string{`unknown key slots.boot.a; put the slot's name into quotes: [slots."boot.a"]`}},
+		{"wrong type", "[health]\nunits = \"app.service\"", []string{"line 7: health.units: is of type string; it must be a list"}},
+		{"text for a number", "=threshold = \"2\"\n" + minimal, []string{"line 1: threshold: is of type string; it must be a whole number"}},
+		{"value for a table", "=health = 1\n" + minimal, []string{"line 1: health: must be a table"}},
+		{"twice", "[boot]\n[boot]", []string{"line 7: "}},
+		{"time without a unit", "[health]\ndeadline = 300", []string{"line 7: ", `"300" is not a length of time; write a number and a unit`}},
+		{"negative time", "[health]\ndeadline = \"-5m\"", []string{"is not a length of time"}},
+		{"size in words", "[download]\nstore_budget = \"lots\"", []string{"line 7: ", `"lots" is not a size`}},
+		{"negative size", "[download]\nbyte_budget = -1", []string{`"-1" is not a size`}},
+		{"mode", "[download]\nmode = \"fast\"", []string{`line 7: download.mode: is "fast"; it must be "auto" or "store" or "stream"`}},
+		{"fallback", "[download]\nfallback = \"\"", []string{`download.fallback: is ""`}},
+		{"scheme", "[boot]\nscheme = \"bootorder\"", []string{`boot.scheme: is "bootorder"; it must be "bootcount"`}},
+		{"several at once", "[trial]\nmax_attempts = 0\n[watchdog]\ntimeout = \"1500ms\"\ndevice = \"watchdog\"", []string{
+			"line 7: trial.max_attempts: is 0", "line 9: watchdog.timeout: is 1.5s", `line 10: watchdog.device: "watchdog" is not an absolute path`}},
+		{"threshold", "=threshold = 0\n" + minimal, []string{"line 1: threshold: is 0"}},
+		{"relative directory", "=data_dir = \"data\"\n" + minimal, []string{`line 1: data_dir: "data" is not an absolute path`}},
+		{"empty directory", "=keyring = \"\"\n" + minimal, []string{"line 1: keyring: is empty"}},
+		{"compatible with a space", "=" + strings.Replace(minimal, "board", "my board", 1), []string{`line 1: compatible: "my board" has other characters`}},
+		{"half a pair", "[slots.\"boot.a\"]\ndevice = \"/dev/c\"", []string{`line 6: slots."boot.a": has no counterpart; write [slots."boot.b"] too`}},
+		{"slot c", "[slots.\"rootfs.c\"]\ndevice = \"/dev/c\"", []string{`line 6: slots."rootfs.c": is not the name of a slot`}},
+		{"slot without a device", "=" + strings.Replace(minimal, `device = "/dev/b"`, "", 1), []string{`slots."rootfs.b".device: is empty`}},
+		{"one device for two slots", "=" + strings.Replace(minimal, "/dev/b", "/dev//a", 1), []string{`slots."rootfs.b".device: /dev//a is also the device of rootfs.a`}},
+		{"no rootfs", "=" + strings.ReplaceAll(minimal, "rootfs", "boot"), []string{"the class rootfs is missing"}},
+		{"unit without a suffix", "[health]\nunits = [\"app\"]", []string{`line 7: health.units: "app" is not the full name`}},
+		{"deadline too short", "[health]\ndeadline = \"10s\"", []string{"line 7: health.deadline: 10s is not longer than min_uptime, 10s"}},
+		{"commands", "[[health.commands]]\nname = \"a\"\nargv = [\"true\"]\n[[health.commands]]\nname = \"a\"\nargv = [\"/bin/true\"]\ntimeout = \"1h\"\n[[health.commands]]\nargv = []", []string{
+			`health.commands: number 1 ("a") needs argv`, `number 2 ("a") has the name of another one`, "timeout of 1h0m0s, which is not shorter", `number 3 ("") needs a name`}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			file, whole := strings.CutPrefix(tc.file, "=")
+			if !whole {
+				file = minimal + tc.file
+			}
+			c, err := Parse([]byte(file))
+			if err == nil || c != nil {
+				t.Fatalf("Parse = %+v, %v; want an error", c, err)
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("Parse = %v\nwant: %s", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]Size{
+		"0": 0, "7": 7, "7B": 7, "3kB": 3000, "3KiB": 3 << 10, "64MiB": 64 << 20, "64 MiB": 64 << 20, "2MB": 2e6, "1GiB": 1 << 30, "1TiB": 1 << 40,
+	} {
+		var s Size
+		if err := s.UnmarshalText([]byte(text)); err != nil || s != want {
+			t.Errorf("%q = %d, %v; want %d", text, s, err, want)
+		}
+	}
+	for _, text := range []string{"", "B", "MiB", "1.5MiB", "1M", "1mib", "-1", "1 Mi B", "9223372036854775808", "9223372036854775807kB", "0x10", "1_000"} {
+		var s Size
+		if err := s.UnmarshalText([]byte(text)); err == nil || s != 0 {
+			t.Errorf("%q = %d, %v; want an error", text, s, err)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		want := Size(rapid.Int64Min(0).Draw(t, "size"))
+		var got Size
+		if err := got.UnmarshalText([]byte(want.String())); err != nil || got != want {
+			t.Fatalf("%d is written %q and read %d, %v", want, want, got, err)
+		}
+	})
+}
+
+// FuzzParse: what is accepted can be written and read again and is the same;
+// what is not, yields nothing.
+func FuzzParse(f *testing.F) {
+	f.Add(DefaultFile())
+	f.Add(setting.ReplaceAll(DefaultFile(), []byte("$1")))
+	f.Add([]byte(minimal))
+	f.Add([]byte("[slots.\"a\nb\"]\n=\n[[x]]"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := Parse(b)
+		if err != nil {
+			if c != nil || err.Error() == "" {
+				t.Fatalf("Parse = %v, %q", c, err)
+			}
+			return
+		}
+		var again bytes.Buffer
+		if err := toml.NewEncoder(&again).Encode(c); err != nil {
+			t.Fatal(err)
+		}
+		c2, err := Parse(again.Bytes())
+		if err != nil {
+			t.Fatalf("wrote what cannot be read: %v\n%s", err, again.Bytes())
+		}
+		// An empty list and none are the same to everybody.
+		if diff := cmp.Diff(c, c2, cmp.Transformer("list", func(s []string) string { return strings.Join(s, "\x00") }),
+			cmp.Transformer("commands", func(s []Command) map[int]Command {
+				m := map[int]Command{}
+				for i, c := range s {
+					m[i] = c
+				}
+				return m
+			})); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}

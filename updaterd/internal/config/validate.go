@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// problem is a sentence about a key.
+type problem struct {
+	key  toml.Key
+	text string
+}
+
+type problems []problem
+
+func (p *problems) add(key toml.Key, format string, args ...any) {
+	*p = append(*p, problem{key, fmt.Sprintf(format, args...)})
+}
+
+var (
+	word     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+	slotName = regexp.MustCompile(`^([a-z0-9][a-z0-9_-]{0,31})\.([ab])$`)
+	unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]{1,240}\.(service|socket|target|mount|automount|swap|path|timer|slice|scope|device)$`)
+)
+
+func (c *Config) validate() problems {
+	var p problems
+	switch {
+	case c.Compatible == "":
+		p.add(toml.Key{"compatible"}, "is missing; write the name of the kind of device that this is, as the bundles for it say it")
+	case !word.MatchString(c.Compatible):
+		p.add(toml.Key{"compatible"}, "%q has other characters than letters, digits, dot, dash and underscore, or is longer than 64", c.Compatible)
+	}
+	p.path(c.DataDir, true, "data_dir")
+	p.path(c.Keyring, true, "keyring")
+	if c.Threshold < 1 || c.Threshold > 8 {
+		p.add(toml.Key{"threshold"}, "is %d; it must be between 1 and 8 signatures", c.Threshold)
+	}
+	p.oneOf(c.Boot.Scheme, []string{"bootcount"}, "boot", "scheme")
+	p.path(c.Boot.FwEnvConfig, true, "boot", "fw_env_config")
+	p.slots(c)
+	p.oneOf(c.Download.Mode, []string{"auto", "store", "stream"}, "download", "mode")
+	p.oneOf(c.Download.Fallback, []string{"full", "wait", "fail"}, "download", "fallback")
+	p.path(c.Download.CAFile, false, "download", "ca_file")
+	p.health(c)
+	p.path(c.Watchdog.Device, false, "watchdog", "device")
+	if t := c.Watchdog.Timeout.Std(); t < time.Second || t%time.Second != 0 || t > time.Hour {
+		p.add(toml.Key{"watchdog", "timeout"}, "is %v; it must be a whole number of seconds, at most an hour", t)
+	}
+	if c.Trial.MaxAttempts < 1 || c.Trial.MaxAttempts > 9 {
+		p.add(toml.Key{"trial", "max_attempts"}, "is %d; it must be between 1 and 9", c.Trial.MaxAttempts)
+	}
+	return p
+}
+
+func (p *problems) path(path string, required bool, key ...string) {
+	switch {
+	case path == "" && required:
+		p.add(key, "is empty; write an absolute path")
+	case path != "" && !filepath.IsAbs(path):
+		p.add(key, "%q is not an absolute path", path)
+	}
+}
+
+func (p *problems) oneOf(value string, allowed []string, key ...string) {
+	if !slices.Contains(allowed, value) {
+		p.add(key, "is %q; it must be \"%s\"", value, strings.Join(allowed, `" or "`))
+	}
+}
+
+func (p *problems) slots(c *Config) {
+	if len(c.Slots) == 0 {
+		p.add(toml.Key{"slots"}, "there are none; write [slots.\"rootfs.a\"] and [slots.\"rootfs.b\"], each with its device")
+		return
+	}
+	devices := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(c.Slots)) {
+		key := toml.Key{"slots", name}
+		m := slotName.FindStringSubmatch(name)
+		if m == nil {
+			p.add(key, "is not the name of a slot; write class.a or class.b, such as \"rootfs.a\"")
+			continue
+		}
+		class, slot := m[1], m[2]
+		other := class + "." + strings.Trim("ab", slot)
+		if _, there := c.Slots[other]; !there {
+			p.add(key, "has no counterpart; write [slots.%q] too", other)
+		}
+		device := c.Slots[name].Device
+		p.path(device, true, "slots", name, "device")
+		if taken := devices[filepath.Clean(device)]; device != "" && taken != "" {
+			p.add(append(key, "device"), "%s is also the device of %s; every slot needs its own", device, taken)
+		}
+		devices[filepath.Clean(device)] = name
+	}
+	if c.Device("rootfs", "a") == "" && c.Device("rootfs", "b") == "" {
+		p.add(toml.Key{"slots"}, "the class rootfs is missing; its devices prove which slot is running")
+	}
+}
+
+func (p *problems) health(c *Config) {
+	h := c.Health
+	for _, unit := range h.Units {
+		if !unitName.MatchString(unit) {
+			p.add(toml.Key{"health", "units"}, "%q is not the full name of a systemd unit, such as \"app.service\"", unit)
+		}
+	}
+	if h.Deadline <= h.MinUptime {
+		p.add(toml.Key{"health", "deadline"}, "%v is not longer than min_uptime, %v: no trial could succeed", h.Deadline, h.MinUptime)
+	}
+	names := map[string]bool{}
+	for i, command := range h.Commands {
+		key := toml.Key{"health", "commands"}
+		what := fmt.Sprintf("number %d (%q)", i+1, command.Name)
+		switch {
+		case !word.MatchString(command.Name):
+			p.add(key, "%s needs a name of letters, digits, dots, dashes and underscores", what)
+		case names[command.Name]:
+			p.add(key, "%s has the name of another one", what)
+		}
+		names[command.Name] = true
+		if len(command.Argv) == 0 || !filepath.IsAbs(command.Argv[0]) {
+			p.add(key, "%s needs argv = [\"/absolute/path\", \"argument\", …]", what)
+		}
+		if command.Timeout >= h.Deadline {
+			p.add(key, "%s has a timeout of %v, which is not shorter than the deadline of %v", what, command.Timeout, h.Deadline)
+		}
+	}
+}
