@@ -27,6 +27,9 @@ func next(j Journal, e Event) (Journal, []Effect, error) {
 	if err := mustRunSource(j, e); err != nil {
 		return j, nil, err
 	}
+	if j.Job != nil && j.Job.Paused && slices.Contains([]EventKind{EventProgressed, EventDownloaded, EventWritten}, e.Kind) {
+		return j, nil, badState(j, e) // Pause waited until nothing ran any more
+	}
 	switch (cell{j.State, e.Kind}) {
 	case cell{StateIdle, EventInstall}:
 		return begin(j, e)
@@ -55,15 +58,19 @@ func next(j Journal, e Event) (Journal, []Effect, error) {
 		return startInstalling(j, e)
 	case cell{StateDownloading, EventCancel}:
 		return ended(j, e, cancelled(), do(DoStop), do(DoClean))
-	case cell{StateDownloading, EventFailed}, cell{StateDownloading, EventBroke}:
+	case cell{StateDownloading, EventFailed}:
 		return ended(j, e, failed(e), append(counted(j, e), do(DoClean))...)
+	case cell{StateDownloading, EventBroke}:
+		return ended(j, e, failed(e), do(DoStop), do(DoClean))
 
 	case cell{StateInstalling, EventWritten}:
 		return written(j, e)
 	case cell{StateInstalling, EventCancel}:
 		// The target stays bad: it is half written.
 		return ended(j, e, cancelled(), do(DoStop), do(DoClean))
-	case cell{StateInstalling, EventFailed}, cell{StateInstalling, EventBroke}:
+	case cell{StateInstalling, EventBroke}:
+		return ended(j, e, failed(e), do(DoStop))
+	case cell{StateInstalling, EventFailed}:
 		// What is stored stays, so that the next try needs no network for it.
 		return ended(j, e, failed(e), counted(j, e)...)
 
@@ -88,14 +95,15 @@ func next(j Journal, e Event) (Journal, []Effect, error) {
 		// broke halfway.
 		return ended(j, e, cancelled(), do(DoStop), reverted(j, e.Facts), do(DoClean))
 	case cell{StateInstalled, EventBroke}:
-		return j, nil, nil // Activate and Cancel both can be done again
+		return j, []Effect{alarm("The installed release could not be activated or cancelled: %s. Mend that, then do it again.", e.Reason)}, nil
 
 	case cell{StatePendingReboot, EventReboot}:
 		return j, []Effect{do(DoReboot)}, nil
 	case cell{StatePendingReboot, EventCancel}:
 		return cancelPending(j, e)
 	case cell{StatePendingReboot, EventBroke}:
-		return j, nil, nil // Cancel can be done again, and so does the next start
+		// The next start does it again, too.
+		return j, []Effect{alarm("The update could not be cancelled: %s. Mend that, then do it again.", e.Reason)}, nil
 
 	case cell{StateTrial, EventHealthy}:
 		return confirmed(j, e)
@@ -302,11 +310,14 @@ func goBack(j Journal, f Facts, reason string) (Journal, []Effect) {
 		j.Job.Reason = clip(reason)
 	}
 	if why := noWayBack(j, f); why != "" {
+		if j.State != StateRollingBack {
+			j.State = StateTrial // it runs, and it is not confirmed
+		}
 		return j, []Effect{saved(j), do(DoSettle),
 			alarm("The new system in slot %s was judged bad (%s), but it stays: %s.", j.Job.Target, j.Job.Reason, why)}
 	}
 	if j.Job.Rollbacks >= f.MaxAttempts {
-		return j, []Effect{alarm("Slot %s was rolled back %d times and is started still: check the boot environment (%s).",
+		return j, []Effect{saved(j), alarm("Slot %s was rolled back %d times and is started still: check the boot environment (%s).",
 			j.Job.Target, j.Job.Rollbacks, j.Job.Reason)}
 	}
 	j.State = StateRollingBack

@@ -236,20 +236,42 @@ func taken(j Journal, f Facts, rule string, how Result) Plan {
 // fellBack ends a job whose trial was ended by the bootloader, not by us.
 func fellBack(j Journal, f Facts) Plan {
 	job := j.Job
-	switch {
-	case !f.Boot.Trial && f.Boot.IsBad(job.Target):
-		after, how := "", "it never got as far as starting updaterd"
-		if job.Tries > 0 {
-			after = fmt.Sprintf(" after %d tries", job.Tries)
-		}
-		if j.State == StateTrial {
-			how = "it started, then hung, crashed or was reset"
-		}
-		return rolledBack(j, f, "fell back", fmt.Sprintf("the bootloader fell back%s: the new system did not confirm itself (%s)", after, how))
-	case f.onTrial(job.Target):
-		return rolledBack(j, f, "not loaded", fmt.Sprintf("the bootloader could not load the new system from slot %s", job.Target))
+	if !f.Boot.Trial && f.Boot.IsBad(job.Target) {
+		return rolledBack(j, f, "fell back", fallBackReason(j))
 	}
-	return rolledBack(j, f, "started the source", fmt.Sprintf("the device started slot %s again before the new system was judged", job.Source))
+	rule, reason := "started the source", fmt.Sprintf("the device started slot %s again before the new system was judged", job.Source)
+	if f.onTrial(job.Target) {
+		rule, reason = "not loaded", fmt.Sprintf("the bootloader could not load the new system from slot %s", job.Target)
+	}
+	// From what the boot environment will say after the next step, neither the
+	// reason nor, in state installed, that there was a trial could be told: the
+	// journal has to know both before.
+	if j.State == StateInstalled {
+		j.State = StatePendingReboot
+	}
+	if job.Reason == "" {
+		job.Reason = reason
+	}
+	first := saved(j)
+	p := rolledBack(j, f, rule, job.Reason)
+	p.Effects = append([]Effect{first}, p.Effects...)
+	return p
+}
+
+// fallBackReason is why the bootloader gave the target up.
+func fallBackReason(j Journal) string {
+	job := j.Job
+	if job.Reason != "" {
+		return job.Reason
+	}
+	after, how := "", "it never got as far as starting updaterd"
+	if job.Tries > 0 {
+		after = fmt.Sprintf(" after %d tries", job.Tries)
+	}
+	if j.State == StateTrial {
+		how = "it started, then hung, crashed or was reset"
+	}
+	return fmt.Sprintf("the bootloader fell back%s: the new system did not confirm itself (%s)", after, how)
 }
 
 // rolledBack ends a job whose trial failed. All of it can be done twice; the

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/updaterd/updaterd/bootctl"
@@ -148,6 +149,9 @@ func (u *Updater) admissible() error {
 		if err != nil {
 			return err
 		}
+	}
+	if len(u.status.Problems) > 0 {
+		return errorf(NameEnvironmentUnproven, "the boot environment would not make a trial safe: %s", strings.Join(u.status.Problems, "; "))
 	}
 	if f := u.facts(); !f.steady(u.booted) {
 		return errorf(NameBadState, "slot %s runs, but it is not what the boot environment starts for good; reboot, or mark slot %s good", u.booted, u.booted)

@@ -74,6 +74,9 @@ func (u *Updater) allProblems() []string {
 			out = append(out, err.Error())
 		}
 	}
+	if u.statusErr == nil {
+		out = append(out, u.status.Problems...)
+	}
 	if u.booted != "" {
 		if err := u.canaryError(); err != nil {
 			out = append(out, err.Error())
