@@ -190,9 +190,9 @@ func alignedBuffer(n int) []byte {
 	return b[skip : skip+n : skip+n]
 }
 
-// WriteCopy overwrites in place, in one write. (Replacing a file by renaming
-// would help nobody: U-Boot's own drivers overwrite, and redundancy is what
-// makes a torn write harmless.)
+// WriteCopy overwrites in place, in one write. Redundancy is what makes a torn
+// write harmless. A new file that takes the name would not do: U-Boot reads file
+// systems without replaying their journal, so it may not see the new name yet.
 func (s *diskStore) WriteCopy(i int, image []byte) error {
 	if err := s.write(i, image); err != nil {
 		return fmt.Errorf("write %s: %w", s.Where(i), err)
