@@ -68,43 +68,12 @@ func (a *Applier) Apply(dst, patch []byte, src io.ReaderAt, srcSize int64) error
 			return err
 		}
 	}
-	w := &words{gaps: s[streamGaps], values: s[streamWords]}
-	if err := w.advance(); err != nil {
-		return err
+	p := program{
+		control: s[streamControl], shifts: s[streamShifts], literals: s[streamLiterals],
+		words: words{gaps: s[streamGaps], values: s[streamWords]},
+		src:   src, srcSize: srcSize,
 	}
-	control, literals := s[streamControl], s[streamLiterals]
-	from := int64(0) // where the source continues if the alignment stays
-	for at := 0; at < len(dst); {
-		var o op
-		if o, control, err = nextOp(control, len(dst)-at); err != nil {
-			return err
-		}
-		if o.literal > len(literals) {
-			return malformed("a literal of %d bytes at %d is cut off", o.literal, at)
-		}
-		copy(dst[at:], literals[:o.literal])
-		literals = literals[o.literal:]
-		at += o.literal
-		from += int64(o.literal) // at most maxSource + MaxTarget
-		if o.copy == 0 {
-			continue
-		}
-		if from, err = o.locate(from, srcSize); err != nil {
-			return err
-		}
-		if err := readFull(src, dst[at:at+o.copy], from); err != nil {
-			return err
-		}
-		if err := w.apply(dst[at : at+o.copy]); err != nil {
-			return err
-		}
-		at += o.copy
-		from += int64(o.copy)
-	}
-	if len(control) != 0 || len(literals) != 0 || !w.done() {
-		return malformed("instructions or bytes are left over")
-	}
-	return nil
+	return p.run(dst)
 }
 
 // decode returns the decoded stream i, in a buffer that is used again.
@@ -125,43 +94,77 @@ func (a *Applier) decode(i int, e extent) ([]byte, error) {
 	return b, nil
 }
 
-// An op is one instruction: literal bytes, then bytes copied from the source
-// with the alignment moved by shift.
-type op struct {
-	literal, copy int
-	shift         int64
+// A program is the part of the decoded streams that is still to be run.
+type program struct {
+	control, shifts, literals []byte
+	words                     words
+	src                       io.ReaderAt
+	srcSize                   int64
+	from                      int64 // where the source goes on if the alignment stays
 }
 
-// nextOp takes an instruction off the control stream. It produces at least
-// one and at most room bytes.
-func nextOp(control []byte, room int) (o op, rest []byte, err error) {
-	lit, rest, ok1 := uvarint(control)
+func (p *program) run(dst []byte) error {
+	if err := p.words.advance(); err != nil {
+		return err
+	}
+	for len(dst) > 0 {
+		literal, copied, err := p.next(len(dst))
+		if err != nil {
+			return err
+		}
+		copy(dst, p.literals[:literal])
+		p.literals = p.literals[literal:]
+		p.from += int64(literal) // at most maxSource + MaxTarget
+		if copied > 0 {
+			if err := p.copy(dst[literal : literal+copied]); err != nil {
+				return err
+			}
+		}
+		dst = dst[literal+copied:]
+	}
+	if len(p.control) != 0 || len(p.shifts) != 0 || len(p.literals) != 0 || !p.words.done() {
+		return malformed("instructions or bytes are left over")
+	}
+	return nil
+}
+
+// next takes an instruction off the control stream: so many literal bytes,
+// then so many copied ones, at least one and at most room together.
+func (p *program) next(room int) (literal, copied int, err error) {
+	lit, rest, ok1 := uvarint(p.control)
 	cpy, rest, ok2 := uvarint(rest)
 	if !ok1 || !ok2 {
-		return o, nil, malformed("control stream is cut off")
+		return 0, 0, malformed("control stream is cut off")
 	}
+	p.control = rest
 	if lit > uint64(room) || cpy > uint64(room)-lit || lit+cpy == 0 {
-		return o, nil, malformed("instruction for %d + %d bytes where %d are wanted", lit, cpy, room)
+		return 0, 0, malformed("instruction for %d + %d bytes where %d are wanted", lit, cpy, room)
 	}
-	o.literal, o.copy = int(lit), int(cpy)
-	if cpy > 0 {
-		u, r, ok := uvarint(rest)
-		if !ok {
-			return o, nil, malformed("control stream is cut off")
-		}
-		o.shift, rest = unzigzag(u), r
+	if lit > uint64(len(p.literals)) {
+		return 0, 0, malformed("literal stream is cut off")
 	}
-	return o, rest, nil
+	return int(lit), int(cpy), nil
 }
 
-// locate returns where in the source the copy of o begins.
-func (o op) locate(from, srcSize int64) (int64, error) {
-	n := int64(o.copy)
-	// The difference is bounded before it is added, so nothing overflows.
-	if o.shift < -from || o.shift > srcSize-n-from {
-		return 0, malformed("copy of %d bytes lies outside the source of %d bytes", n, srcSize)
+// copy fills dst from the source, the alignment moved by the next shift, and
+// corrects the words that differ.
+func (p *program) copy(dst []byte) error {
+	u, rest, ok := uvarint(p.shifts)
+	if !ok {
+		return malformed("shift stream is cut off")
 	}
-	return from + o.shift, nil
+	// The shift is bounded before it is added, so nothing overflows.
+	shift, n := unzigzag(u), int64(len(dst))
+	if shift < -p.from || shift > p.srcSize-n-p.from {
+		return malformed("copy of %d bytes lies outside the source of %d bytes", n, p.srcSize)
+	}
+	p.shifts = rest
+	p.from += shift
+	if err := readFull(p.src, dst, p.from); err != nil {
+		return err
+	}
+	p.from += n
+	return p.words.apply(dst)
 }
 
 func readFull(src io.ReaderAt, b []byte, at int64) error {

@@ -26,6 +26,7 @@ const wordSize = 4
 // The streams of a patch, in their order.
 const (
 	streamControl = iota
+	streamShifts
 	streamGaps
 	streamWords
 	streamLiterals

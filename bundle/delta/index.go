@@ -14,8 +14,11 @@ import (
 )
 
 const (
-	seedSize = 32 // bytes of a seed: what must match exactly for a place to be found
-	minStep  = 16 // distance of seeds in the source
+	seedSize = 24 // bytes of a seed: what must match exactly for a place to be found
+	seedGain = 8  // see finder
+	minStep  = 8  // distance of seeds in the source
+
+	maxCandidates = 16 // places compared for one seed
 
 	maxSeeds = 1 << 27 // the step doubles beyond, so that the index stays below 1 GiB
 )
@@ -27,15 +30,15 @@ type Index struct {
 	unmap func() error
 
 	step    int
-	shift   uint     // hash >> shift = bucket
-	starts  []uint32 // bucket b holds seeds[starts[b]:starts[b+1]]
-	seeds   []uint32 // positions divided by step, ascending in each bucket
-	encoder sync.Pool
+	shift   uint      // hash >> shift = bucket
+	starts  []uint32  // bucket b holds seeds[starts[b]:starts[b+1]]
+	seeds   []uint32  // positions divided by step, ascending in each bucket
+	workers sync.Pool // of *worker
 }
 
 // NewIndex indexes the first size bytes of src. A regular file is mapped and
 // must not change or shrink until Close; anything else is read into memory.
-// The index takes about half the source's size.
+// The index takes about 0.8 times the source's size.
 func NewIndex(src io.ReaderAt, size int64) (*Index, error) {
 	if size < 0 || size > maxSource || size != int64(int(size)) {
 		return nil, fmt.Errorf("index source: size %d is out of range", size)
@@ -72,7 +75,7 @@ func (x *Index) build() {
 	if len(x.src) >= seedSize {
 		n = (len(x.src)-seedSize)/x.step + 1
 	}
-	width := max(bits.Len(uint(n)), 4)
+	width := max(bits.Len(uint(n))-1, 4)
 	x.shift = uint(64 - width)
 	buckets := 1 << width
 	x.starts = make([]uint32, buckets+1)
@@ -104,14 +107,26 @@ func (x *Index) each(n int, f func(i int, bucket uint64)) {
 	})
 }
 
-// bucket returns the seeds that may be equal to the first bytes of t.
-func (x *Index) bucket(t []byte) []uint32 {
+func (x *Index) seed() int { return seedSize }
+func (x *Index) gain() int { return seedGain }
+
+// find implements finder with the seeds of the whole source.
+func (x *Index) find(places []int, t []byte, near int) []int {
 	h, ok := hash(t)
 	if !ok {
-		return nil
+		return places
 	}
 	b := h >> x.shift
-	return x.seeds[x.starts[b]:x.starts[b+1]]
+	seeds := x.seeds[x.starts[b]:x.starts[b+1]]
+	if len(seeds) > maxCandidates {
+		n, _ := slices.BinarySearch(seeds, uint32(max(0, near)/x.step))
+		from := min(max(0, n-maxCandidates/2), len(seeds)-maxCandidates)
+		seeds = seeds[from : from+maxCandidates]
+	}
+	for _, s := range seeds {
+		places = append(places, int(s)*x.step)
+	}
+	return places
 }
 
 // hash mixes the first seedSize bytes of b. Runs of one 8-byte pattern, zeros
@@ -121,15 +136,13 @@ func hash(b []byte) (h uint64, ok bool) {
 	w0 := binary.LittleEndian.Uint64(b)
 	w1 := binary.LittleEndian.Uint64(b[8:])
 	w2 := binary.LittleEndian.Uint64(b[16:])
-	w3 := binary.LittleEndian.Uint64(b[24:])
-	if w0 == w1 && w1 == w2 && w2 == w3 {
+	if w0 == w1 && w1 == w2 {
 		return 0, false
 	}
 	const m = 0x9e3779b97f4a7c15
 	h = w0 * m
 	h = (bits.RotateLeft64(h, 29) ^ w1) * m
 	h = (bits.RotateLeft64(h, 29) ^ w2) * m
-	h = (bits.RotateLeft64(h, 29) ^ w3) * m
 	return h ^ h>>31, true
 }
 

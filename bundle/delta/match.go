@@ -5,14 +5,11 @@ package delta
 import (
 	"encoding/binary"
 	"math/bits"
-	"slices"
 )
 
 const (
-	switchGain    = 8  // bytes by which a new alignment must beat the present one
-	maxCandidates = 16 // places compared for one seed
-	cutDrop       = 24 // a copy is cut where its score falls this far below its best
-	cutRise       = 16 // and goes on where the score has risen this far again
+	cutDrop = 24 // a copy is cut where its score falls this far below its best
+	cutRise = 16 // and goes on where the score has risen this far again
 )
 
 // A segment is a piece of the target that is copied from the source:
@@ -22,25 +19,69 @@ type segment struct {
 	shift    int
 }
 
-// A matcher finds the segments of one chunk.
+// A finder knows where in the source a seed may be found.
+type finder interface {
+	// seed is the number of bytes that must match exactly.
+	seed() int
+	// gain is by how many right bytes a new alignment must beat the present one.
+	gain() int
+	// find appends the places in the source that may equal the start of t, those
+	// nearest to near if there are too many.
+	find(places []int, t []byte, near int) []int
+}
+
+// A matcher finds the segments of one chunk. It is used again for the next.
 type matcher struct {
-	x      *Index
+	src    []byte
 	target []byte
 	out    []segment
+	coarse []segment
+	places []int
+	local  local
 }
 
 // match returns the segments of target in ascending order, not overlapping.
 // offset is where the target lies in its image, the first alignment tried.
-func (x *Index) match(target []byte, offset int64) []segment {
-	m := &matcher{x: x, target: target}
-	cur := segment{shift: int(min(offset, int64(len(x.src))))}
-	for i := 0; i+seedSize <= len(target); {
+func (m *matcher) match(x *Index, target []byte, offset int64) []segment {
+	m.src, m.target, m.out = x.src, target, m.out[:0]
+	m.scan(x, segment{shift: int(min(offset, int64(len(x.src))))})
+	if len(m.out) == 0 {
+		return nil
+	}
+	m.coarse, m.out = append(m.coarse[:0], m.out...), m.out[:0]
+	before := segment{shift: m.coarse[0].shift}
+	for _, s := range m.coarse {
+		m.fill(before, s)
+		m.out = append(m.out, s)
+		before = s
+	}
+	m.fill(before, segment{from: len(target), shift: before.shift})
+	return m.out
+}
+
+// fill looks for short matches in the gap between two segments.
+func (m *matcher) fill(before, after segment) {
+	gap := segment{from: before.to, to: after.from, shift: before.shift}
+	if gap.to-gap.from < minGap {
+		return
+	}
+	whole := m.target
+	m.target = whole[:gap.to]
+	m.local.index(m.src, gap, after.shift)
+	m.scan(&m.local, gap)
+	m.target = whole
+}
+
+// scan adds the segments of the target from cur.from on.
+func (m *matcher) scan(f finder, cur segment) {
+	seed := f.seed()
+	for i := cur.from; i+seed <= len(m.target); {
 		// Most data goes on where the last match went on.
-		if n := m.equal(i, cur.shift); n >= seedSize {
+		if n := m.equal(i, cur.shift); n >= seed {
 			i += n
 			continue
 		}
-		next, ok := m.find(i, cur)
+		next, ok := m.find(f, i, cur)
 		if !ok {
 			i++
 			continue
@@ -48,37 +89,27 @@ func (x *Index) match(target []byte, offset int64) []segment {
 		i = next.to
 		cur = m.join(cur, next)
 	}
-	cur.to = cur.from + m.forward(cur.from, len(target), cur.shift)
+	cur.to = cur.from + m.forward(cur.from, len(m.target), cur.shift)
 	m.emit(cur)
-	return m.out
 }
 
 // equal counts the bytes from target[i] on that are the same in the source.
 func (m *matcher) equal(i, shift int) int {
-	if i+shift < 0 || i+shift >= len(m.x.src) {
+	if i+shift < 0 || i+shift >= len(m.src) {
 		return 0
 	}
-	return common(m.target[i:], m.x.src[i+shift:])
+	return common(m.target[i:], m.src[i+shift:])
 }
 
 // find looks for the longest match that begins with the seed at i and is
 // better there than the present alignment.
-func (m *matcher) find(i int, cur segment) (best segment, ok bool) {
-	seeds := m.x.bucket(m.target[i:])
-	if len(seeds) == 0 {
-		return best, false
-	}
-	if len(seeds) > maxCandidates { // those nearest to where we are
-		n, _ := slices.BinarySearch(seeds, uint32(max(0, i+cur.shift)/m.x.step))
-		from := min(max(0, n-maxCandidates/2), len(seeds)-maxCandidates)
-		seeds = seeds[from : from+maxCandidates]
-	}
-	gain := switchGain
-	for _, s := range seeds {
-		at := int(s) * m.x.step
+func (m *matcher) find(f finder, i int, cur segment) (best segment, ok bool) {
+	m.places = f.find(m.places[:0], m.target[i:], i+cur.shift)
+	gain := f.gain()
+	for _, at := range m.places {
 		shift := at - i
-		n := common(m.target[i:], m.x.src[at:])
-		if n < seedSize {
+		n := common(m.target[i:], m.src[at:])
+		if n < f.seed() {
 			continue
 		}
 		c := segment{from: i - m.equalBefore(i, shift, cur.from), to: i + n, shift: shift}
@@ -93,7 +124,7 @@ func (m *matcher) find(i int, cur segment) (best segment, ok bool) {
 // equalBefore counts the equal bytes that end before target[i], to floor.
 func (m *matcher) equalBefore(i, shift, floor int) int {
 	n := 0
-	for i-n > floor && i-n+shift > 0 && m.target[i-n-1] == m.x.src[i-n-1+shift] {
+	for i-n > floor && i-n+shift > 0 && m.target[i-n-1] == m.src[i-n-1+shift] {
 		n++
 	}
 	return n
@@ -101,10 +132,10 @@ func (m *matcher) equalBefore(i, shift, floor int) int {
 
 // same counts the bytes of target[from:to] that an alignment gets right.
 func (m *matcher) same(from, to, shift int) int {
-	from, to = max(from, -shift), min(to, len(m.x.src)-shift)
+	from, to = max(from, -shift), min(to, len(m.src)-shift)
 	n := 0
 	for i := from; i < to; i++ {
-		if m.target[i] == m.x.src[i+shift] {
+		if m.target[i] == m.src[i+shift] {
 			n++
 		}
 	}
@@ -119,10 +150,10 @@ func (m *matcher) join(cur, next segment) segment {
 	if from < cur.to { // both claim target[from:cur.to]: split it where most bytes are right
 		score, best, split := 0, 0, from
 		for i := from; i < cur.to; i++ {
-			if m.target[i] == m.x.src[i+cur.shift] {
+			if m.target[i] == m.src[i+cur.shift] {
 				score++
 			}
-			if m.target[i] == m.x.src[i+next.shift] {
+			if m.target[i] == m.src[i+next.shift] {
 				score--
 			}
 			if score > best {
@@ -142,10 +173,10 @@ func (m *matcher) forward(from, to, shift int) int {
 	if from+shift < 0 {
 		return 0
 	}
-	to = min(to, len(m.x.src)-shift)
+	to = min(to, len(m.src)-shift)
 	score, best, length := 0, 0, 0
 	for i := from; i < to; {
-		if n := common(m.target[i:to], m.x.src[i+shift:]); n > 0 {
+		if n := common(m.target[i:to], m.src[i+shift:]); n > 0 {
 			score += n
 			i += n
 			if score > best {
@@ -164,7 +195,7 @@ func (m *matcher) backward(to, floor, shift int) int {
 	floor = max(floor, -shift)
 	score, best, length := 0, 0, 0
 	for i := to; i > floor; i-- {
-		if m.target[i-1] != m.x.src[i-1+shift] {
+		if m.target[i-1] != m.src[i-1+shift] {
 			score--
 		} else if score++; score > best {
 			best, length = score, to-i+1
@@ -181,7 +212,7 @@ func (m *matcher) emit(s segment) {
 	score, best := 0, 0
 	copying := true
 	for i := s.from; i < s.to; {
-		n := common(m.target[i:s.to], m.x.src[i+s.shift:])
+		n := common(m.target[i:s.to], m.src[i+s.shift:])
 		switch {
 		case n > 0:
 			score += n

@@ -19,25 +19,32 @@ func (x *Index) Patch(target []byte, offset int64) ([]byte, error) {
 	if offset < 0 {
 		return nil, fmt.Errorf("make patch: offset is negative (%d)", offset)
 	}
-	var w writer
-	w.run(target, x.src, x.match(target, offset))
-	if w.size() > maxStreams(len(target)) {
-		w = writer{}
-		w.run(target, x.src, nil)
-	}
-	e, err := x.getEncoder()
+	w, err := x.getWorker()
 	if err != nil {
 		return nil, err
 	}
-	defer x.encoder.Put(e)
-	return w.pack(e), nil
+	defer x.workers.Put(w)
+	w.writer.reset()
+	w.writer.run(target, x.src, w.matcher.match(x, target, offset))
+	if w.writer.size() > maxStreams(len(target)) {
+		w.writer.reset()
+		w.writer.run(target, x.src, nil)
+	}
+	return w.writer.pack(w.encoder), nil
 }
 
-// getEncoder takes an encoder from the pool. Every encoder gives the same
-// bytes for the same input, since each works on one goroutine.
-func (x *Index) getEncoder() (*zstd.Encoder, error) {
-	if e, ok := x.encoder.Get().(*zstd.Encoder); ok {
-		return e, nil
+// A worker is what one call of Patch needs.
+type worker struct {
+	matcher matcher
+	writer  writer
+	encoder *zstd.Encoder
+}
+
+// getWorker takes a worker from the pool. All give the same bytes for the
+// same chunk, since each works on one goroutine.
+func (x *Index) getWorker() (*worker, error) {
+	if w, ok := x.workers.Get().(*worker); ok {
+		return w, nil
 	}
 	e, err := zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.SpeedBestCompression),
@@ -47,13 +54,20 @@ func (x *Index) getEncoder() (*zstd.Encoder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare zstd encoder: %w", err)
 	}
-	return e, nil
+	return &worker{encoder: e}, nil
 }
 
 // A writer collects the streams of one patch.
 type writer struct {
 	streams [streamCount][]byte
 	gap     int // copied bytes since the last difference
+}
+
+func (w *writer) reset() {
+	w.gap = 0
+	for i := range w.streams {
+		w.streams[i] = w.streams[i][:0]
+	}
 }
 
 // run writes instructions that make target of the segments.
@@ -63,7 +77,7 @@ func (w *writer) run(target, src []byte, segments []segment) {
 		from += s.from - at
 		w.literal(target[at:s.from])
 		w.number(streamControl, uint64(s.to-s.from))
-		w.number(streamControl, zigzag(int64(s.from+s.shift-from)))
+		w.number(streamShifts, zigzag(int64(s.from+s.shift-from)))
 		w.words(target[s.from:s.to], src[s.from+s.shift:])
 		at, from = s.to, s.to+s.shift
 	}
