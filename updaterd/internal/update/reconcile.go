@@ -97,7 +97,7 @@ func reconcileIdle(j Journal, f Facts) Plan {
 func adopt(j Journal, f Facts, source, target bootctl.Slot) Journal {
 	j.LastID++
 	j.Job = &Job{ID: j.LastID, Source: source, Target: target, Adopted: true, Attempts: 1, BootID: f.BootID,
-		Tries: f.Boot.TriesLeft, SourceConfirmed: slices.Contains(f.Confirmed, source)}
+		SourceConfirmed: slices.Contains(f.Confirmed, source)}
 	return j
 }
 
@@ -138,9 +138,6 @@ func reconcileOnTarget(j Journal, f Facts) Plan {
 		return Plan{Rule: "trial goes on", Journal: j, Effects: []Effect{do(DoCheck)}}
 	}
 	j.State = StateTrial
-	if job.Tries == 0 {
-		job.Tries = f.Boot.TriesLeft + 1
-	}
 	return Plan{Rule: "trial", Journal: j, Effects: []Effect{saved(j), do(DoCheck)}}
 }
 
