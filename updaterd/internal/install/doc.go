@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package install turns a reference to a bundle into a written target slot.
+//
+// Its one contract: no byte reaches a slot that was not authenticated, decoded
+// in memory and compared with the signed digest of its chunk; and the first
+// block of a slot is cleared before anything else is written, and written last,
+// after all the rest was read back from the medium. So a slot whose first block
+// is in place is complete, wherever the power was cut.
+//
+// Whatever was done before a restart is verified and kept: stored chunks by the
+// digest of their encoded bytes, written chunks by the digest of their content.
+// The unit of loss is one chunk. Memory is bounded by the chunk size.
+//
+// It does not decide whether a release is wanted (floors, known-bad bundles),
+// it does not touch the boot environment, and it never writes the booted slot
+// or a device that is in use. [Engine] satisfies update.Engine.
+//
+//	engine, err := install.New(install.Options{Compatible: "board-1", Slots: slots, Dir: "/data/updaterd/downloads", …})
+//	release, err := engine.Inspect(ctx, "https://example.com/board-1.upb", "b", update.InstallOptions{})
+//	err = engine.Download(ctx, release, report)
+//	stats, err := engine.Install(ctx, release, report)
+package install

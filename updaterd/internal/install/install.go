@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/updaterd/updaterd/bundle"
+	"github.com/updaterd/updaterd/updaterd/internal/update"
+)
+
+const (
+	// firstBlock is what is cleared first and written last: without it no boot
+	// loader takes the slot for a file system or a boot image.
+	firstBlock = 4096
+	// syncEvery bounds what a power cut takes of what was written.
+	syncEvery = 8 << 20
+)
+
+// Install writes a release into its target slots, and resumes where an earlier
+// Install ended, however it ended. Its statistics are good also with an error.
+func (e *Engine) Install(ctx context.Context, r *update.Release, report func(update.Progress)) (update.InstallStats, error) {
+	var stats update.InstallStats
+	p, err := e.planOf(ctx, r)
+	if err == nil {
+		w := &work{p: p, report: report, total: p.size()}
+		err = w.run(ctx)
+		stats = w.stats
+		stats.Fetched = p.fetched()
+	}
+	if err != nil {
+		return stats, fmt.Errorf("install bundle: %w", err)
+	}
+	return stats, nil
+}
+
+// work is one run of Install.
+type work struct {
+	p      *plan
+	report func(update.Progress)
+	dec    *bundle.Decoder
+	slots  []*slot
+	stats  update.InstallStats
+	// One chunk of content and one of encoded bytes, for all slots.
+	content, encoded []byte
+
+	stage       string
+	done, total int64
+}
+
+// A slot is one target slot while it is written.
+type slot struct {
+	*image
+	store  store
+	dev    device
+	source *os.File // nil unless the recipe is a delta
+	feed   feed
+	buf    []byte // one chunk of content; the same memory in every slot
+
+	need []int // chunks to write, in order
+	// intact: all of the image is on the medium, first block included.
+	intact bool
+	// held is the image's first block while it is not in the slot.
+	held  []byte
+	dirty int64 // bytes written since the last sync
+}
+
+// run does the phases one after the other for all slots, so that no slot gets
+// its first block before every slot has been read back.
+func (w *work) run(ctx context.Context) (err error) {
+	defer w.close()
+	if w.dec, err = bundle.NewDecoder(); err != nil {
+		return err
+	}
+	if w.p.key.mode == ModeStream {
+		// Best effort: with them a restart can go on without asking for them again.
+		if w.p.e.store.prune(w.p) == nil {
+			_ = w.p.e.store.saveHead(w.p)
+		}
+	}
+	longest := int64(0)
+	for _, img := range w.p.images {
+		longest = max(longest, img.ChunkSize)
+	}
+	w.content, w.encoded = make([]byte, longest), make([]byte, longest)
+	for _, img := range w.p.images {
+		if err := w.p.tables(ctx, img); err != nil {
+			return fmt.Errorf("slot %s: tables: %w", img.slot, err)
+		}
+		if err := w.open(img); err != nil {
+			return fmt.Errorf("slot %s: %w", img.slot, err)
+		}
+	}
+	for _, phase := range []struct {
+		stage string
+		do    func(context.Context, *slot) error
+	}{
+		{"install", w.prescan},
+		{"", w.prepare}, // the first block of every slot is cleared before a byte is written
+		{"", w.write},
+		{"verify", w.readBack},
+		{"", w.finish},
+	} {
+		if phase.stage != "" {
+			w.stage, w.done = phase.stage, 0
+		}
+		for _, s := range w.slots {
+			if err := phase.do(ctx, s); err != nil {
+				return fmt.Errorf("slot %s: %w", s.slot, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (w *work) open(img *image) error {
+	dev, err := w.p.e.claim(img.device)
+	if err != nil {
+		return err
+	}
+	s := &slot{image: img, store: w.p.e.store, dev: dev, buf: w.content[:img.ChunkSize]}
+	w.slots = append(w.slots, s)
+	if img.Size > dev.Size() {
+		return fail(update.NameTooLarge, "image has %d bytes, %s has %d", img.Size, img.device, dev.Size())
+	}
+	if img.source != "" {
+		// Without a source every chunk is taken care of as one that does not fit.
+		s.source, _ = os.Open(img.source)
+	}
+	return nil
+}
+
+func (w *work) close() {
+	for _, s := range w.slots {
+		s.dev.Close()
+		w.p.e.release(s.device)
+		if s.source != nil {
+			s.source.Close()
+		}
+		if s.feed != nil {
+			s.feed.Close()
+		}
+	}
+	if w.dec != nil {
+		w.dec.Close()
+	}
+}
+
+func (w *work) progress(n int) {
+	w.done += int64(n)
+	w.report(update.Progress{Stage: w.stage, Done: w.done, Total: w.total, Fetched: w.p.fetched()})
+}
+
+// medium is the error for a slot that cannot be read or written.
+func medium(verb string, off int64, err error) error {
+	return fail(update.NameMedium, "%s at offset %d: %w; the flash may be worn out", verb, off, err)
+}
+
+// first is the length of the image's first block.
+func (s *slot) first() int { return min(firstBlock, s.ChunkLength(0)) }
+
+func (s *slot) offset(i int) int64 { return int64(i) * s.ChunkSize }
+
+// read reads chunk i from the medium into s.buf.
+func (s *slot) read(i int) ([]byte, error) {
+	b := s.buf[:s.ChunkLength(i)]
+	_, err := s.dev.ReadAt(b, s.offset(i))
+	return b, err
+}
+
+// prescan finds out which chunks are in the slot already, by reading the
+// medium: nothing is believed because it was written once.
+func (w *work) prescan(ctx context.Context, s *slot) error {
+	wanted := true
+	for i := range bundle.Order(s.ChunkCount()) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		b, err := s.read(i)
+		// What cannot be read is written; the read-back has the last word.
+		found := err == nil && bundle.Sum(b) == s.digests[i]
+		if i == 0 {
+			wanted = !found
+			found = found || err == nil && s.restored(b)
+		}
+		if !found {
+			s.need = append(s.need, i)
+			continue
+		}
+		w.stats.Unchanged += int64(len(b))
+		w.progress(len(b))
+	}
+	s.intact = len(s.need) == 0 && !wanted
+	if !s.intact && !wanted {
+		// Chunk 0 stays, but its first block has to wait until the end.
+		s.hold(s.buf[:s.ChunkLength(0)])
+	}
+	return nil
+}
+
+// restored reports whether b is chunk 0 as soon as it has the first block that
+// an earlier run put aside.
+func (s *slot) restored(b []byte) bool {
+	// The store is not believed either: the digest covers both parts.
+	saved := s.store.load(storeKey(s.recipe), fileFirst, int64(s.first()))
+	if saved == nil {
+		return false
+	}
+	copy(b, saved)
+	if bundle.Sum(b) != s.digests[0] {
+		return false
+	}
+	s.held = saved
+	return true
+}

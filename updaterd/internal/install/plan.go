@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bundle"
+	"github.com/updaterd/updaterd/updaterd/internal/update"
+)
+
+type planKey struct {
+	ref, digest string
+	target      bootctl.Slot
+	mode        string
+}
+
+// A plan is a verified release and how this device installs it.
+type plan struct {
+	e        *Engine
+	key      planKey
+	target   bootctl.Slot
+	head     []byte // header and envelope
+	verified *bundle.Verified
+	images   []*image
+	cost     update.Cost
+
+	remote Remote // nil until the network is needed
+	base   int64  // where the payload begins in the remote file
+	moves  int    // times the remote file was replaced since something was achieved
+}
+
+// An image is one image of a plan.
+type image struct {
+	*bundle.Image
+	slot    string // its name
+	device  string
+	recipe  *bundle.Recipe
+	source  string // device that a delta reads
+	digests []bundle.Digest
+	entries []bundle.Entry
+	full    []bundle.Entry // of the full recipe, once a delta did not fit
+}
+
+// maxMoves is how often the remote file may be replaced, one time after the
+// other, without anything being achieved in between.
+const maxMoves = 3
+
+// count works out what the plan costs on the wire.
+func (p *plan) count() {
+	head := int64(len(p.head))
+	p.cost = update.Cost{Minimum: head, Expected: head, Maximum: head}
+	for _, img := range p.images {
+		n := img.recipe.Download(img.Image)
+		p.cost.Expected += n
+		p.cost.Maximum += n
+		if full := img.Full(); img.recipe != full && p.e.o.Fallback == FallbackFull {
+			p.cost.Maximum += full.Table.Length + full.Data.Length
+		}
+	}
+	if budget := p.e.o.ByteBudget; budget > 0 {
+		p.cost.Maximum = min(p.cost.Maximum, max(budget, p.cost.Expected))
+	}
+}
+
+// settle works out what depends on the mode.
+func (p *plan) settle() {
+	if p.key.mode != ModeStream {
+		return // a download that is stored already costs the envelope only
+	}
+	for _, img := range p.images {
+		p.cost.Minimum += img.Chunks.Length + img.recipe.Table.Length
+	}
+}
+
+func (p *plan) release() *update.Release {
+	m := p.verified.Manifest
+	r := &update.Release{
+		Ref:        p.key.ref,
+		Digest:     p.key.digest,
+		Version:    m.Version,
+		Sequence:   m.Sequence,
+		Floor:      m.Floor,
+		Compatible: slices.Clone(m.Compatible),
+		Created:    m.Created,
+		KeyIDs:     slices.Clone(p.verified.KeyIDs),
+		Target:     p.target,
+		Mode:       p.key.mode,
+		Download:   p.cost,
+	}
+	for _, img := range p.images {
+		r.Images = append(r.Images, update.ReleaseImage{
+			Class: img.Class, Size: img.Size, Digest: img.Digest.String(), BuildID: img.BuildID,
+			Recipe: img.recipe.Kind, Download: img.recipe.Download(img.Image),
+		})
+	}
+	return r
+}
+
+// size is the number of bytes of all images.
+func (p *plan) size() (n int64) {
+	for _, img := range p.images {
+		n += img.Size
+	}
+	return n
+}
+
+func (p *plan) fetched() int64 {
+	if p.remote == nil {
+		return 0
+	}
+	return p.remote.Fetched()
+}
+
+func (p *plan) connect() error {
+	if p.remote != nil {
+		return nil
+	}
+	remote, err := p.e.o.Open(p.key.ref)
+	if err != nil {
+		return named(update.NameNetwork, err)
+	}
+	p.remote = remote
+	return nil
+}
+
+// achieved tells that the remote file is of use.
+func (p *plan) achieved() { p.moves = 0 }
+
+// reread finds out what the remote file is now. It must be the same release;
+// moved tells whether the payload lies elsewhere in it, as after signing again.
+func (p *plan) reread(ctx context.Context) (moved bool, err error) {
+	for {
+		head, err := readHead(ctx, p.remote)
+		if changed(err) && p.moves < maxMoves {
+			p.moves++
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		v, err := p.e.verify(head)
+		if err != nil {
+			return false, err
+		}
+		if v.Digest != p.verified.Digest {
+			return false, fail(update.NameMalformedBundle, "%s was replaced by another release, %s; install that one as a new job", p.key.ref, v.Manifest.Version)
+		}
+		moved = v.PayloadOffset != p.base
+		p.base = v.PayloadOffset
+		return moved, nil
+	}
+}
+
+// recover decides what to do about an error of the remote: nil means that the
+// file was replaced by another copy of the same release, and to try again.
+func (p *plan) recover(ctx context.Context, err error) error {
+	if !changed(err) {
+		return tooShort(err)
+	}
+	if p.moves++; p.moves > maxMoves {
+		return named(update.NameNetwork, err)
+	}
+	_, err = p.reread(ctx)
+	return err
+}
+
+// region reads an extent into b and has it checked. Bytes that are not what
+// was signed are fetched once more; if that does not help, the file may have
+// been replaced unnoticed; if it was not, it is damaged.
+func (p *plan) region(ctx context.Context, off int64, b []byte, check func([]byte) error) error {
+	if err := p.connect(); err != nil {
+		return err
+	}
+	for try := 1; ; {
+		err := readRange(ctx, p.remote, p.base+off, b)
+		if err != nil {
+			if err := p.recover(ctx, err); err != nil {
+				return err
+			}
+			continue
+		}
+		if err = check(b); err == nil {
+			p.achieved()
+			return nil
+		}
+		if !errors.Is(err, bundle.ErrEncoded) {
+			return distrusted(err)
+		}
+		if try == 2 {
+			moved, rerr := p.reread(ctx)
+			if rerr != nil {
+				return rerr
+			}
+			if !moved {
+				return fail(update.NameMalformedBundle, "payload of %s is damaged: %w", p.key.ref, err)
+			}
+		}
+		if try++; try > 3 {
+			return fail(update.NameMalformedBundle, "payload of %s is damaged: %w", p.key.ref, err)
+		}
+	}
+}
+
+// chunk fetches the encoded bytes of one chunk.
+func (p *plan) chunk(ctx context.Context, e bundle.Entry, b []byte) ([]byte, error) {
+	b = b[:e.Length]
+	err := p.region(ctx, e.Offset, b, func(b []byte) error {
+		if bundle.Sum(b) != e.Digest {
+			return bundle.ErrEncoded
+		}
+		return nil
+	})
+	return b, err
+}
+
+// tables makes sure that an image's tables are there: from the store, or
+// fetched, in one range if they are neighbours, and then stored.
+func (p *plan) tables(ctx context.Context, img *image) error {
+	if img.entries != nil {
+		return nil
+	}
+	key := storeKey(img.recipe)
+	chunks, table := p.e.store.load(key, fileChunks, img.Chunks.Length), p.e.store.load(key, fileTable, img.recipe.Table.Length)
+	if chunks != nil && table != nil && img.parse(chunks, table) == nil {
+		return nil
+	}
+	chunks, table = make([]byte, img.Chunks.Length), make([]byte, img.recipe.Table.Length)
+	parse := func([]byte) error { return img.parse(chunks, table) }
+	if img.Chunks.Offset+img.Chunks.Length == img.recipe.Table.Offset {
+		both := make([]byte, len(chunks)+len(table))
+		chunks, table = both[:len(chunks)], both[len(chunks):]
+		if err := p.region(ctx, img.Chunks.Offset, both, parse); err != nil {
+			return err
+		}
+	} else {
+		pin := func(t bundle.Table) func([]byte) error {
+			return func(b []byte) error {
+				if bundle.Sum(b) != t.Digest {
+					return bundle.ErrEncoded
+				}
+				return nil
+			}
+		}
+		if err := p.region(ctx, img.Chunks.Offset, chunks, pin(img.Chunks)); err != nil {
+			return err
+		}
+		if err := p.region(ctx, img.recipe.Table.Offset, table, pin(img.recipe.Table)); err != nil {
+			return err
+		}
+		if err := parse(nil); err != nil {
+			return distrusted(err)
+		}
+	}
+	err := errors.Join(p.e.store.save(key, fileChunks, chunks), p.e.store.save(key, fileTable, table))
+	if p.key.mode == ModeStream {
+		return nil // it was worth a try: a restart would have them at hand
+	}
+	return unstored(err)
+}
+
+// parse authenticates and takes over both tables.
+func (img *image) parse(chunks, table []byte) error {
+	digests, err := bundle.ParseChunks(img.Image, chunks)
+	if err != nil {
+		return err
+	}
+	entries, err := bundle.ParseTable(img.Image, img.recipe, table)
+	if err != nil {
+		return err
+	}
+	img.digests, img.entries = digests, entries
+	return nil
+}
+
+// fullTable makes sure that the table of the full recipe is there.
+func (p *plan) fullTable(ctx context.Context, img *image) (err error) {
+	if img.full != nil {
+		return nil
+	}
+	full := img.Full()
+	parse := func(b []byte) error {
+		img.full, err = bundle.ParseTable(img.Image, full, b)
+		return err
+	}
+	if b := p.e.store.load(storeKey(img.recipe), fileFull, full.Table.Length); b != nil && parse(b) == nil {
+		return nil
+	}
+	b := make([]byte, full.Table.Length)
+	if err := p.region(ctx, full.Table.Offset, b, parse); err != nil {
+		return fmt.Errorf("fetch table of the full recipe: %w", err)
+	}
+	// Best effort: without it a restart fetches the table again.
+	_ = p.e.store.save(storeKey(img.recipe), fileFull, bytes.Clone(b))
+	return nil
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/updaterd/updaterd/bootctl/durable"
+	"github.com/updaterd/updaterd/bundle"
+	"golang.org/x/sys/unix"
+)
+
+// A store keeps downloads in a directory:
+//
+//	<manifest digest>.<mode>     header and envelope of the release in hand
+//	<recipe table digest>/       what belongs to one recipe:
+//	    chunks, table, full      its image's chunk table, its own, the full recipe's
+//	    data                     its encoded chunks, in order, as far as they came
+//	    first                    the first block of the image, until it is written
+//
+// Nothing in it is believed: all is checked against the manifest when it is
+// read. Being keyed by the recipe, it outlives a change of signature or server.
+type store struct{ dir string }
+
+const (
+	fileChunks = "chunks"
+	fileTable  = "table"
+	fileFull   = "full"
+	fileData   = "data"
+	fileFirst  = "first"
+)
+
+// reserve is what a download leaves free for others on the file system.
+const reserve = 4 << 20
+
+func openStore(dir string) (store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return store{}, fmt.Errorf("make download directory: %w", err)
+	}
+	return store{dir}, nil
+}
+
+func storeKey(r *bundle.Recipe) string { return hex.EncodeToString(r.Table.Digest[:]) }
+
+func (s store) path(key, file string) string { return filepath.Join(s.dir, key, file) }
+
+// headName is the name of the file for an envelope; a digest that is none has none.
+func headName(digest, mode string) string {
+	d, err := bundle.ParseDigest(digest)
+	if err != nil {
+		return ""
+	}
+	return hex.EncodeToString(d[:]) + "." + mode
+}
+
+// loadHead returns a release's head and the mode it was stored for, or nil.
+func (s store) loadHead(digest string) (head []byte, mode string) {
+	for _, mode := range []string{ModeStore, ModeStream} {
+		name := headName(digest, mode)
+		if name == "" {
+			continue
+		}
+		if b := load(filepath.Join(s.dir, name), bundle.HeaderSize+bundle.MaxEnvelope); len(b) > 0 {
+			return b, mode
+		}
+	}
+	return nil, ""
+}
+
+func (s store) saveHead(p *plan) error {
+	return durable.WriteFile(filepath.Join(s.dir, headName(p.key.digest, p.key.mode)), p.head, 0o600)
+}
+
+// load returns a file of exactly n bytes, or nil.
+func (s store) load(key, file string, n int64) []byte {
+	if b := load(s.path(key, file), n); int64(len(b)) == n {
+		return b
+	}
+	return nil
+}
+
+// load returns a file of at most limit bytes, or nil.
+func load(path string, limit int64) []byte {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() > limit {
+		return nil
+	}
+	b := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, b); err != nil {
+		return nil
+	}
+	return b
+}
+
+func (s store) save(key, file string, b []byte) error {
+	if err := s.mkdir(key); err != nil {
+		return err
+	}
+	return durable.WriteFile(s.path(key, file), b, 0o600)
+}
+
+func (s store) mkdir(key string) error {
+	err := os.Mkdir(filepath.Join(s.dir, key), 0o700)
+	if err == nil {
+		err = durable.SyncDir(s.dir)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// prune removes all that does not belong to p; with nil, everything.
+func (s store) prune(p *plan) error {
+	keep := make(map[string]bool)
+	if p != nil {
+		keep[headName(p.key.digest, p.key.mode)] = true
+		for _, img := range p.images {
+			keep[storeKey(img.recipe)] = true
+		}
+	}
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	removed := false
+	for _, entry := range entries {
+		if keep[entry.Name()] {
+			continue
+		}
+		removed = true
+		if err := os.RemoveAll(filepath.Join(s.dir, entry.Name())); err != nil {
+			return err
+		}
+	}
+	if !removed {
+		return nil
+	}
+	return durable.SyncDir(s.dir)
+}
+
+// room is how many bytes of downloads there may be: what is free, but for a
+// reserve, and what is stored already, which a new download replaces or continues.
+func (s store) room() (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.dir, &st); err != nil {
+		return 0, &fs.PathError{Op: "statfs", Path: s.dir, Err: err}
+	}
+	used, err := s.used()
+	return int64(st.Bavail)*int64(st.Bsize) - reserve + used, err
+}
+
+func (s store) used() (n int64, err error) {
+	err = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && !strings.HasPrefix(d.Name(), ".") {
+			n += info.Size()
+		}
+		return err
+	})
+	return n, err
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/updaterd/updaterd/bundle"
+	"github.com/updaterd/updaterd/updaterd/internal/update"
+)
+
+// hold keeps the first block of chunk 0 until the end, also over a restart:
+// otherwise the whole chunk would have to be made again for its sake.
+func (s *slot) hold(chunk []byte) {
+	s.held = bytes.Clone(chunk[:s.first()])
+	// Best effort: without it a restart makes the chunk again.
+	_ = s.store.save(storeKey(s.recipe), fileFirst, s.held)
+}
+
+// prepare clears the first block, so that from here to the end the slot cannot
+// be taken for a system, not even with a boot environment that was lost.
+func (w *work) prepare(_ context.Context, s *slot) error {
+	if s.intact {
+		return nil
+	}
+	zero := make([]byte, s.first())
+	now := bytes.Repeat([]byte{1}, len(zero))
+	if _, err := s.dev.ReadAt(now, 0); err == nil && bytes.Equal(now, zero) {
+		return nil
+	}
+	if _, err := s.dev.WriteAt(zero, 0); err != nil {
+		return medium("clear first block", 0, err)
+	}
+	if err := s.dev.Sync(); err != nil {
+		return medium("clear first block", 0, err)
+	}
+	return nil
+}
+
+// write makes and writes the chunks that the slot does not have.
+func (w *work) write(ctx context.Context, s *slot) error {
+	s.feed = w.p.newFeed(s.image, s.need, w.encoded)
+	for _, i := range s.need {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		enc, err := s.feed.next(ctx, i)
+		if err != nil {
+			return fmt.Errorf("chunk %d: %w", i, err)
+		}
+		b, err := w.decode(ctx, s, i, enc)
+		if err != nil {
+			return fmt.Errorf("chunk %d: %w", i, err)
+		}
+		w.p.achieved()
+		if err := w.put(s, i, b); err != nil {
+			return err
+		}
+		if s.dirty >= syncEvery {
+			if err := s.sync(); err != nil {
+				return err
+			}
+		}
+		w.progress(len(b))
+	}
+	return nil
+}
+
+// put writes chunk i, which was verified. Of chunk 0 it keeps back the first block.
+func (w *work) put(s *slot, i int, b []byte) error {
+	off := s.offset(i)
+	if i == 0 {
+		s.hold(b)
+		b, off = b[s.first():], int64(s.first())
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	if _, err := s.dev.WriteAt(b, off); err != nil {
+		return medium("write", off, err)
+	}
+	s.dirty += int64(len(b))
+	w.stats.Written += int64(len(b))
+	return nil
+}
+
+func (s *slot) sync() error {
+	if err := s.dev.Sync(); err != nil {
+		return fail(update.NameMedium, "flush: %w; the flash may be worn out", err)
+	}
+	s.dirty = 0
+	return nil
+}
+
+// decode makes the content of chunk i in s.buf from its encoded bytes, from
+// anew fetched ones if those are bad, or from the full recipe if the source is.
+func (w *work) decode(ctx context.Context, s *slot, i int, enc []byte) ([]byte, error) {
+	e := s.entries[i]
+	dst := s.buf[:s.ChunkLength(i)]
+	err := w.expand(dst, s, i, e, enc)
+	if errors.Is(err, bundle.ErrEncoded) {
+		if enc, err = w.p.chunk(ctx, e, w.encoded); err != nil {
+			return nil, err
+		}
+		err = w.expand(dst, s, i, e, enc)
+	}
+	if err != nil && e.Kind == bundle.Patch {
+		if e, err = w.fallback(ctx, s, i, err); err != nil {
+			return nil, err
+		}
+		if enc, err = w.p.chunk(ctx, e, w.encoded); err != nil {
+			return nil, fmt.Errorf("from the full recipe: %w", err)
+		}
+		err = w.expand(dst, s, i, e, enc)
+	}
+	if err != nil {
+		return nil, distrusted(err)
+	}
+	return dst, nil
+}
+
+func (w *work) expand(dst []byte, s *slot, i int, e bundle.Entry, enc []byte) error {
+	if s.source == nil {
+		return w.dec.Decode(dst, s.digests[i], e, enc, nil, 0)
+	}
+	return w.dec.Decode(dst, s.digests[i], e, enc, s.source, s.recipe.Source.Size)
+}
+
+// fallback decides about a chunk whose source is not what the delta was made
+// for, and returns its entry in the full recipe.
+func (w *work) fallback(ctx context.Context, s *slot, i int, cause error) (bundle.Entry, error) {
+	var none bundle.Entry
+	switch w.p.e.o.Fallback {
+	case FallbackFail:
+		return none, fail(update.NameSourceChanged, "%w; fallback is \"fail\"", cause)
+	case FallbackWait:
+		return none, fail(update.NameOverBudget, "%w; fallback is \"wait\": start the job again with a policy that allows the full recipe", cause)
+	}
+	budget := w.p.e.o.ByteBudget
+	if need := s.Full().Table.Length; s.full == nil && budget > 0 && w.p.fetched()+need > budget {
+		return none, overBudget(cause, w.p.fetched()+need, budget)
+	}
+	if err := w.p.fullTable(ctx, s.image); err != nil {
+		return none, err
+	}
+	e := s.full[i]
+	if need := int64(e.Length); budget > 0 && w.p.fetched()+need > budget {
+		return none, overBudget(cause, w.p.fetched()+need, budget)
+	}
+	return e, nil
+}
+
+func overBudget(cause error, need, budget int64) error {
+	return fail(update.NameOverBudget, "%w; the full recipe would bring the job to %d bytes, the byte budget is %d", cause, need, budget)
+}
+
+// readBack reads the whole image from the medium. A chunk that is not what was
+// written gets one more chance, because the first write may have met a sector
+// that the medium has replaced since.
+func (w *work) readBack(ctx context.Context, s *slot) error {
+	if s.intact {
+		w.progress(int(s.Size)) // prescan read all of it
+		return nil
+	}
+	if err := s.sync(); err != nil {
+		return err
+	}
+	for i := range s.ChunkCount() {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := s.compare(i); err != nil {
+			if err := w.rewrite(ctx, s, i, err); err != nil {
+				return err
+			}
+		}
+		w.progress(s.ChunkLength(i))
+	}
+	return nil
+}
+
+// compare reads chunk i back. In place of the first block, which is not there
+// yet, there must be zeros.
+func (s *slot) compare(i int) error {
+	b, err := s.read(i)
+	if err != nil {
+		return err
+	}
+	if i == 0 && s.held != nil {
+		for _, c := range b[:len(s.held)] {
+			if c != 0 {
+				return errors.New("cleared block is not clear")
+			}
+		}
+		copy(b, s.held)
+	}
+	if bundle.Sum(b) != s.digests[i] {
+		return errors.New("bytes read back differ from those written")
+	}
+	return nil
+}
+
+func (w *work) rewrite(ctx context.Context, s *slot, i int, cause error) error {
+	var enc []byte
+	if w.p.key.mode == ModeStore {
+		var err error
+		if enc, err = s.feed.next(ctx, i); err != nil {
+			return err
+		}
+	}
+	b, err := w.decode(ctx, s, i, enc)
+	if err != nil {
+		return fmt.Errorf("chunk %d: %w", i, err)
+	}
+	if err := w.put(s, i, b); err != nil {
+		return errors.Join(err, cause)
+	}
+	if i == 0 {
+		if _, err := s.dev.WriteAt(make([]byte, s.first()), 0); err != nil {
+			return medium("clear first block", 0, err)
+		}
+	}
+	if err := s.sync(); err != nil {
+		return err
+	}
+	if err := s.compare(i); err != nil {
+		return medium("read back", s.offset(i), err)
+	}
+	return nil
+}
+
+// finish writes the first block, which makes the slot whole.
+func (w *work) finish(_ context.Context, s *slot) error {
+	if s.intact {
+		return nil
+	}
+	held := s.held
+	s.held = nil // compare wants all of chunk 0 from now on
+	var cause error
+	for range 2 {
+		if _, err := s.dev.WriteAt(held, 0); err != nil {
+			return medium("write first block", 0, err)
+		}
+		w.stats.Written += int64(len(held))
+		if err := s.sync(); err != nil {
+			return err
+		}
+		if cause = s.compare(0); cause == nil {
+			return nil
+		}
+	}
+	return medium("read back first block", 0, cause)
+}
