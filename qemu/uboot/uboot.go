@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package uboot
+
+import (
+	_ "embed"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Where the two copies of the environment are on the disk; updaterd.config says the same to U-Boot.
+const (
+	EnvSize    = 0x4000
+	EnvOffset  = 0x100000
+	EnvOffset2 = 0x108000
+)
+
+// Config is the fragment that is merged over U-Boot's qemu_arm64_defconfig.
+//
+//go:embed updaterd.config
+var Config string
+
+// Env is the default environment, as text.
+//
+//go:embed updaterd.env
+var Env string
+
+// Default returns the variables of Env.
+func Default() (map[string]string, error) { return Parse(Env) }
+
+// Parse reads an environment text by the rules of U-Boot's CONFIG_DEFAULT_ENV_FILE:
+// one name=value per line, lines that begin with # and empty lines are dropped, a
+// backslash at the end joins the next line, whose leading blanks are dropped.
+func Parse(text string) (map[string]string, error) {
+	var kept []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if n := len(kept); n > 0 && strings.HasSuffix(kept[n-1], `\`) {
+			kept[n-1] = strings.TrimSuffix(kept[n-1], `\`) + strings.TrimLeft(line, " \t")
+			continue
+		}
+		kept = append(kept, line)
+	}
+	env := make(map[string]string, len(kept))
+	for _, line := range kept {
+		name, value, ok := strings.Cut(line, "=")
+		if !ok || name == "" || strings.ContainsAny(name, " \t") {
+			return nil, fmt.Errorf("parse environment: %q is not name=value", line)
+		}
+		if _, twice := env[name]; twice {
+			return nil, fmt.Errorf("parse environment: %s is set twice", name)
+		}
+		if strings.HasSuffix(value, `\`) {
+			return nil, fmt.Errorf("parse environment: %s ends in a backslash, but no line follows", name)
+		}
+		env[name] = value
+	}
+	return env, nil
+}
+
+// Encode makes one copy of a redundant environment: CRC-32 of the variables, the
+// generation, then name=value strings that end in a NUL each, and a last NUL.
+// Empty values are left out, as U-Boot does: there an empty variable does not exist.
+func Encode(env map[string]string, size int, generation byte) ([]byte, error) {
+	const header = 5
+	var vars []byte
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		value := env[name]
+		if name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(value, "\x00") {
+			return nil, fmt.Errorf("encode environment: %q=%q cannot be stored", name, value)
+		}
+		if value == "" {
+			continue
+		}
+		vars = append(vars, name+"="+value+"\x00"...)
+	}
+	if header+len(vars)+1 > size {
+		return nil, fmt.Errorf("encode environment: %d bytes of variables do not fit %d bytes", len(vars), size)
+	}
+	out := make([]byte, size)
+	copy(out[header:], vars)
+	out[4] = generation
+	binary.LittleEndian.PutUint32(out, crc32.ChecksumIEEE(out[header:]))
+	return out, nil
+}
+
+// CheckConfig compares U-Boot's final .config with the fragment, because merging
+// drops without an error what a dependency forbids or another release has renamed.
+func CheckConfig(fragment, final string) error {
+	have := map[string]string{}
+	for line := range strings.Lines(final) {
+		if name, value, ok := configLine(line); ok {
+			have[name] = value
+		}
+	}
+	var wrong []string
+	for line := range strings.Lines(fragment) {
+		name, value, ok := configLine(line)
+		if !ok || have[name] == value || slices.Contains(redundancy, name) {
+			continue
+		}
+		wrong = append(wrong, fmt.Sprintf("%s is %q, want %q", name, have[name], value))
+	}
+	// U-Boot renamed this option: one of the names has to be in force.
+	if !slices.ContainsFunc(redundancy, func(name string) bool { return have[name] == "y" }) {
+		wrong = append(wrong, strings.Join(redundancy, " or ")+" is not set")
+	}
+	if wrong != nil {
+		return fmt.Errorf("check U-Boot's configuration: %s", strings.Join(wrong, "; "))
+	}
+	return nil
+}
+
+var redundancy = []string{"CONFIG_SYS_REDUNDAND_ENVIRONMENT", "CONFIG_ENV_REDUNDANT"}
+
+// configLine splits a line of a .config. An option that is off has the value "",
+// like one that the file does not name.
+func configLine(line string) (name, value string, ok bool) {
+	line = strings.TrimSpace(line)
+	if off, found := strings.CutSuffix(line, " is not set"); found {
+		return strings.TrimPrefix(off, "# "), "", true
+	}
+	if !strings.HasPrefix(line, "CONFIG_") {
+		return "", "", false
+	}
+	return strings.Cut(line, "=")
+}
