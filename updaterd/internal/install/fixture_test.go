@@ -359,3 +359,5 @@ func recipe(t testing.TB, data []byte, kind string) (*bundle.Verified, *bundle.I
 	t.Fatalf("bundle has no %s recipe", kind)
 	return nil, nil, nil, nil
 }
+
+func strangeKeyring() (*sign.Keyring, error) { return strangeKey().keyring, nil }

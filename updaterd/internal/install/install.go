@@ -48,6 +48,7 @@ type work struct {
 
 	stage       string
 	done, total int64
+	ahead       int64 // bytes still to be streamed
 }
 
 // A slot is one target slot while it is written.
@@ -187,6 +188,9 @@ func (w *work) prescan(ctx context.Context, s *slot) error {
 		}
 		if !found {
 			s.need = append(s.need, i)
+			if w.p.key.mode == ModeStream {
+				w.ahead += int64(s.entries[i].Length)
+			}
 			continue
 		}
 		w.stats.Unchanged += int64(len(b))

@@ -51,6 +51,7 @@ func (w *work) write(ctx context.Context, s *slot) error {
 		if err != nil {
 			return fmt.Errorf("chunk %d: %w", i, err)
 		}
+		w.ahead -= int64(len(enc))
 		b, err := w.decode(ctx, s, i, enc)
 		if err != nil {
 			return fmt.Errorf("chunk %d: %w", i, err)
@@ -139,22 +140,25 @@ func (w *work) fallback(ctx context.Context, s *slot, i int, cause error) (bundl
 	case FallbackWait:
 		return none, fail(update.NameOverBudget, "%w; fallback is \"wait\": start the job again with a policy that allows the full recipe", cause)
 	}
-	budget := w.p.e.o.ByteBudget
-	if need := s.Full().Table.Length; s.full == nil && budget > 0 && w.p.fetched()+need > budget {
-		return none, overBudget(cause, w.p.fetched()+need, budget)
+	if err := w.afford(cause, s.full == nil, s.Full().Table.Length); err != nil {
+		return none, err
 	}
 	if err := w.p.fullTable(ctx, s.image); err != nil {
 		return none, err
 	}
 	e := s.full[i]
-	if need := int64(e.Length); budget > 0 && w.p.fetched()+need > budget {
-		return none, overBudget(cause, w.p.fetched()+need, budget)
-	}
-	return e, nil
+	return e, w.afford(cause, true, int64(e.Length))
 }
 
-func overBudget(cause error, need, budget int64) error {
-	return fail(update.NameOverBudget, "%w; the full recipe would bring the job to %d bytes, the byte budget is %d", cause, need, budget)
+// afford checks n more bytes against the budget, from which also comes what is
+// still to be streamed.
+func (w *work) afford(cause error, wanted bool, n int64) error {
+	budget := w.p.e.o.ByteBudget
+	total := w.p.fetched() + max(0, w.ahead) + n
+	if !wanted || budget == 0 || total <= budget {
+		return nil
+	}
+	return fail(update.NameOverBudget, "%w; the full recipe would bring the job to %d bytes, the byte budget is %d", cause, total, budget)
 }
 
 // readBack reads the whole image from the medium. A chunk that is not what was
