@@ -44,9 +44,9 @@ func busError(err error) *dbus.Error {
 	if errors.As(err, &n) && slices.Contains(names, n.ErrorName()) {
 		name = n.ErrorName()
 	}
-	return &dbus.Error{Name: errorPrefix + name, Body: []any{err.Error()}}
+	return &dbus.Error{Name: errorPrefix + name, Body: []any{clean(err.Error())}}
 }
 
 func unknown(what, format string, args ...any) *dbus.Error {
-	return &dbus.Error{Name: "org.freedesktop.DBus.Error." + what, Body: []any{fmt.Sprintf(format, args...)}}
+	return &dbus.Error{Name: "org.freedesktop.DBus.Error." + what, Body: []any{clean(fmt.Sprintf(format, args...))}}
 }

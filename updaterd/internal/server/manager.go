@@ -114,7 +114,7 @@ func (m *managerObject) Mark(msg dbus.Message, verdict, slot string) (string, *d
 	}
 	message, err := s.updater.Mark(ctx, verdict, which)
 	s.log.Info("mark requested", "verdict", verdict, "slot", which, "error", err)
-	return message, busError(err)
+	return clean(message), busError(err)
 }
 
 // markAction is the right that a mark needs now: to call a system good whose

@@ -114,7 +114,7 @@ func (s *Server) emit(path dbus.ObjectPath, iface string, changed values) {
 
 func (s *Server) finished(j *update.JobStatus) {
 	err := s.conn.Emit(ManagerPath, ManagerInterface+".JobFinished",
-		jobPath(j.ID), string(j.Result.Outcome), j.Result.Error, j.Result.Message)
+		jobPath(j.ID), clean(string(j.Result.Outcome)), clean(j.Result.Error), clean(j.Result.Message))
 	if err != nil {
 		s.log.Warn("announce the end of a job", "job", j.ID, "error", err)
 	}
