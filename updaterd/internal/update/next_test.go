@@ -44,7 +44,8 @@ func variants(s State) map[string]Journal {
 	case StateIdle:
 		return map[string]Journal{"": {State: s, LastID: 7}}
 	case StateDownloading, StateInstalling:
-		out := map[string]Journal{"": j(nil), "paused": j(func(j *Job) { j.Paused = true })}
+		out := map[string]Journal{"": j(nil), "paused": j(func(j *Job) { j.Paused = true }),
+			"attempt 2": j(func(j *Job) { j.Attempts = 2 })}
 		if s == StateInstalling {
 			out["keep installed"] = j(func(j *Job) { j.Options.KeepInstalled = true })
 			out["auto reboot"] = j(func(j *Job) { j.Options.Reboot = true })
