@@ -19,3 +19,5 @@
 //	defer srv.Close()
 //	return srv.Run(ctx)
 package server
+
+//go:generate go test -run TestGenerated -update .
