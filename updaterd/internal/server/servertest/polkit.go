@@ -70,3 +70,8 @@ func (p *Polkit) CheckAuthorization(s Subject, action string, _ map[string]strin
 	ok, challenge, err := p.answer(action, flags)
 	return Answer{Authorized: ok, Challenge: challenge, Details: map[string]string{}}, err
 }
+
+// Allow makes it say yes to everything from now on.
+func (p *Polkit) Allow() {
+	p.Say(func(string, uint32) (bool, bool, *dbus.Error) { return true, false, nil })
+}
