@@ -9,6 +9,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
+// minCompressed is the length below which a zstd frame does not pay.
+const minCompressed = 24
+
 // Patch encodes one chunk of the target. offset is the chunk's position in
 // the target image: the source is looked at there first, and any offset gives
 // a correct patch. Calls may run in parallel.
@@ -143,7 +146,7 @@ func (w *writer) pack(e *zstd.Encoder) []byte {
 	var encoded [streamCount][]byte
 	for i, s := range w.streams {
 		encoded[i] = s
-		if len(s) > 0 {
+		if len(s) >= minCompressed {
 			if z := e.EncodeAll(s, nil); len(z) < len(s) {
 				encoded[i] = z
 			}
