@@ -172,7 +172,9 @@ func (d *slotFile) drop(off, n int64) error {
 	}
 	fd := int(d.f.Fd())
 	for range 3 {
-		if err := unix.Fadvise(fd, off, n, unix.FADV_DONTNEED); err != nil {
+		// The whole file: the cache may hold it in pieces that are larger than the
+		// range, and those are not dropped in part.
+		if err := unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED); err != nil {
 			return &fs.PathError{Op: "fadvise", Path: d.f.Name(), Err: err}
 		}
 		cached, err := resident(fd, off, min(n, d.size-off))

@@ -153,7 +153,7 @@ func TestPowerCutAtEachWrite(t *testing.T) {
 	data := build(t, nil, "rootfs", v1, v2)
 	for _, mode := range modes {
 		for cut, finished := 1, false; !finished; cut++ {
-			for seed := range uint64(2) {
+			for seed := range map[string]uint64{ModeStore: 1, ModeStream: 2}[mode] {
 				rng := rand.New(rand.NewPCG(seed, uint64(cut)))
 				r := newRig(t, data, v1, v1)
 				m := &flash{cutAt: cut}
