@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+
+	"github.com/updaterd/updaterd/sign"
 )
 
 func TestHeader(t *testing.T) {
@@ -70,9 +72,16 @@ func TestHeadIsExact(t *testing.T) {
 
 // Whatever the first bytes of a file are, they are verified or refused.
 func FuzzHead(f *testing.F) {
-	_, ring := testKey(f, "alice")
-	file := readFile(f, buildTest(f, f.TempDir()))
-	head, err := ReadHead(bytes.NewReader(file))
+	signer, ring := testKey(f, "alice")
+	payload, err := testManifest().Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	envelope, err := sign.Seal(PayloadType, payload, signer)
+	if err != nil {
+		f.Fatal(err)
+	}
+	head, err := appendHead(nil, envelope)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -81,7 +90,7 @@ func FuzzHead(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(head)
-	f.Add(file)
+	f.Add(append(bytes.Clone(head), "payload"...))
 	f.Add(head[:HeaderSize])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {

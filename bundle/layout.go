@@ -56,7 +56,7 @@ func (m *Manifest) checkLayout() error {
 	var next int64
 	for e, what := range m.extents() {
 		if e.Offset != next {
-			return malformed("%s at payload offset %d, want %d: no gap and no overlap", what, e.Offset, next)
+			return fmt.Errorf("%s at payload offset %d, want %d: no gap and no overlap", what, e.Offset, next)
 		}
 		next += e.Length
 	}

@@ -118,7 +118,7 @@ func (r *Recipe) Download(img *Image) int64 {
 // Marshal checks the manifest and returns its canonical JSON.
 func (m *Manifest) Marshal() ([]byte, error) {
 	if err := m.validate(); err != nil {
-		return nil, fmt.Errorf("write manifest: %w", err)
+		return nil, fmt.Errorf("write manifest: %v", err)
 	}
 	return m.encode()
 }
@@ -152,7 +152,7 @@ func ParseManifest(b []byte) (*Manifest, error) {
 		return nil, fmt.Errorf("read manifest: %w: %v", ErrMalformed, err)
 	}
 	if err := m.validate(); err != nil {
-		return nil, fmt.Errorf("read manifest: %w", err)
+		return nil, fmt.Errorf("read manifest: %w: %v", ErrMalformed, err)
 	}
 	again, err := m.encode()
 	if err != nil {

@@ -124,8 +124,8 @@ func TestSignedButMalformedManifest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := testManifest()
 			tc.edit(m)
-			if _, err := m.Marshal(); !errors.Is(err, ErrMalformed) {
-				t.Errorf("Marshal: %v; want ErrMalformed", err)
+			if _, err := m.Marshal(); err == nil {
+				t.Error("Marshal takes it")
 			}
 			payload, err := m.encode()
 			if err != nil {

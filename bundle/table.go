@@ -158,3 +158,7 @@ func (t Table) check(b []byte) error {
 	}
 	return nil
 }
+
+func malformed(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrMalformed}, args...)...)
+}

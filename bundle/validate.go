@@ -35,12 +35,13 @@ const (
 	alnum  = lower + upper + digits
 )
 
+// validate checks every rule but the canonical form.
 func (m *Manifest) validate() error {
 	if m.Format != Format {
-		return malformed("format %d, this program reads %d; update it first", m.Format, Format)
+		return fmt.Errorf("format %d, this program reads %d; update it first", m.Format, Format)
 	}
 	if len(m.Requires) > 0 {
-		return malformed("requires the feature %.64q, which this program does not know; update it first", m.Requires[0])
+		return fmt.Errorf("requires the feature %.64q, which this program does not know; update it first", m.Requires[0])
 	}
 	if err := checkList("compatible", m.Compatible); err != nil {
 		return err
@@ -49,7 +50,7 @@ func (m *Manifest) validate() error {
 		return err
 	}
 	if m.Floor > m.Sequence {
-		return malformed("floor %d is above the release's own sequence %d", m.Floor, m.Sequence)
+		return fmt.Errorf("floor %d is above the release's own sequence %d", m.Floor, m.Sequence)
 	}
 	if err := checkTime(m.Created); err != nil {
 		return err
@@ -58,7 +59,7 @@ func (m *Manifest) validate() error {
 		return err
 	}
 	if len(m.Images) == 0 || len(m.Images) > MaxImages {
-		return malformed("%d images, want 1 to %d", len(m.Images), MaxImages)
+		return fmt.Errorf("%d images, want 1 to %d", len(m.Images), MaxImages)
 	}
 	classes := make(map[string]bool)
 	for i := range m.Images {
@@ -67,7 +68,7 @@ func (m *Manifest) validate() error {
 			return err
 		}
 		if classes[img.Class] {
-			return malformed("two images of class %q", img.Class)
+			return fmt.Errorf("two images of class %q", img.Class)
 		}
 		classes[img.Class] = true
 	}
@@ -79,10 +80,10 @@ func (img *Image) validate() error {
 		return err
 	}
 	if c := img.ChunkSize; c < MinChunkSize || c > MaxChunkSize || c&(c-1) != 0 {
-		return malformed("image %q: chunk size %d, want a power of two from %d to %d", img.Class, c, MinChunkSize, MaxChunkSize)
+		return fmt.Errorf("image %q: chunk size %d, want a power of two from %d to %d", img.Class, c, MinChunkSize, MaxChunkSize)
 	}
 	if img.Size < 1 || img.Size > MaxChunks*img.ChunkSize {
-		return malformed("image %q: %d bytes, want 1 to %d with this chunk size", img.Class, img.Size, MaxChunks*img.ChunkSize)
+		return fmt.Errorf("image %q: %d bytes, want 1 to %d with this chunk size", img.Class, img.Size, MaxChunks*img.ChunkSize)
 	}
 	if img.BuildID != "" {
 		if err := checkLabel("build id", img.BuildID); err != nil {
@@ -91,10 +92,10 @@ func (img *Image) validate() error {
 	}
 	n := int64(img.ChunkCount())
 	if img.Chunks.Length != n*DigestSize {
-		return malformed("image %q: chunk table of %d bytes, want %d for %d chunks", img.Class, img.Chunks.Length, n*DigestSize, n)
+		return fmt.Errorf("image %q: chunk table of %d bytes, want %d for %d chunks", img.Class, img.Chunks.Length, n*DigestSize, n)
 	}
 	if len(img.Recipes) == 0 || len(img.Recipes) > MaxRecipes {
-		return malformed("image %q: %d recipes, want 1 to %d", img.Class, len(img.Recipes), MaxRecipes)
+		return fmt.Errorf("image %q: %d recipes, want 1 to %d", img.Class, len(img.Recipes), MaxRecipes)
 	}
 	sources := make(map[Digest]bool)
 	for i := range img.Recipes {
@@ -106,7 +107,7 @@ func (img *Image) validate() error {
 			continue
 		}
 		if sources[r.Source.Digest] {
-			return malformed("image %q: recipe %d: two deltas for the same source", img.Class, i)
+			return fmt.Errorf("image %q: recipe %d: two deltas for the same source", img.Class, i)
 		}
 		sources[r.Source.Digest] = true
 	}
@@ -116,15 +117,15 @@ func (img *Image) validate() error {
 func (r *Recipe) validate(img *Image, last bool) error {
 	switch {
 	case r.Kind != KindFull && r.Kind != KindDelta:
-		return malformed("unknown kind %.32q", r.Kind)
+		return fmt.Errorf("unknown kind %.32q", r.Kind)
 	case last != (r.Kind == KindFull):
-		return malformed("kind %q: deltas come first, and exactly one full recipe last", r.Kind)
+		return fmt.Errorf("kind %q: deltas come first, and exactly one full recipe last", r.Kind)
 	case (r.Kind == KindDelta) != (r.Source != nil):
-		return malformed("kind %q: a delta names its source, a full recipe has none", r.Kind)
+		return fmt.Errorf("kind %q: a delta names its source, a full recipe has none", r.Kind)
 	}
 	if s := r.Source; s != nil {
 		if s.Size < 1 || s.Size > MaxChunks*MaxChunkSize {
-			return malformed("source of %d bytes, want 1 to %d", s.Size, int64(MaxChunks*MaxChunkSize))
+			return fmt.Errorf("source of %d bytes, want 1 to %d", s.Size, int64(MaxChunks*MaxChunkSize))
 		}
 		if s.BuildID != "" {
 			if err := checkLabel("source build id", s.BuildID); err != nil {
@@ -133,29 +134,29 @@ func (r *Recipe) validate(img *Image, last bool) error {
 		}
 	}
 	if want := int64(img.ChunkCount()) * EntrySize; r.Table.Length != want {
-		return malformed("table of %d bytes, want %d", r.Table.Length, want)
+		return fmt.Errorf("table of %d bytes, want %d", r.Table.Length, want)
 	}
 	// An encoded chunk is never longer than the chunk, so neither is the data.
 	if r.Data.Length < 0 || r.Data.Length > img.Size {
-		return malformed("data of %d bytes for an image of %d", r.Data.Length, img.Size)
+		return fmt.Errorf("data of %d bytes for an image of %d", r.Data.Length, img.Size)
 	}
 	return nil
-}
-
-func malformed(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{ErrMalformed}, args...)...)
 }
 
 // checkWord allows the characters of first at the start, and more after it.
 func checkWord(what, s string, limit int, first, more string) error {
 	if s == "" || len(s) > limit {
-		return malformed("%s %.80q: want 1 to %d characters", what, s, limit)
+		return fmt.Errorf("%s %.80q: want 1 to %d characters", what, s, limit)
 	}
-	if !strings.Contains(first, s[:1]) {
-		return malformed("%s %.80q: starts with %q, which is not allowed there", what, s, s[:1])
+	if strings.Contains(more, s[:1]) {
+		return fmt.Errorf("%s %.80q: it must not start with %q", what, s, s[:1])
 	}
-	if rest := strings.Trim(s, first+more); rest != "" {
-		return malformed("%s %.80q: %q is not allowed, only %s", what, s, rest, more+" and the letters and digits of "+first)
+	if i := strings.IndexFunc(s, func(r rune) bool { return !strings.ContainsRune(first+more, r) }); i >= 0 {
+		letters := "letters"
+		if !strings.Contains(first, upper) {
+			letters = "lower-case letters"
+		}
+		return fmt.Errorf("%s %.80q: only %s, digits and %s are allowed", what, s, letters, more)
 	}
 	return nil
 }
@@ -169,14 +170,14 @@ func checkLabel(what, s string) error {
 
 func checkList(what string, list []string) error {
 	if len(list) == 0 || len(list) > MaxCompatible {
-		return malformed("%d entries in %s, want 1 to %d", len(list), what, MaxCompatible)
+		return fmt.Errorf("%d entries in %s, want 1 to %d", len(list), what, MaxCompatible)
 	}
 	for i, s := range list {
 		if err := checkLabel(what, s); err != nil {
 			return err
 		}
 		if slices.Contains(list[:i], s) {
-			return malformed("%s lists %q twice", what, s)
+			return fmt.Errorf("%s lists %q twice", what, s)
 		}
 	}
 	return nil
@@ -184,21 +185,21 @@ func checkList(what string, list []string) error {
 
 func checkTime(t time.Time) error {
 	if t.Location() != time.UTC || t.Nanosecond() != 0 || t.Year() < 1970 || t.Year() > 9999 {
-		return malformed("created %v: want UTC, whole seconds, from 1970 on", t)
+		return fmt.Errorf("created %v: want UTC, whole seconds, from 1970 on", t)
 	}
 	return nil
 }
 
 func checkAnnotations(a map[string]string) error {
 	if len(a) > maxAnnotations {
-		return malformed("%d annotations, at most %d", len(a), maxAnnotations)
+		return fmt.Errorf("%d annotations, at most %d", len(a), maxAnnotations)
 	}
 	for k, v := range a {
 		if err := checkWord("annotation", k, maxLabel, lower+digits, "._-"); err != nil {
 			return err
 		}
 		if len(v) > maxAnnotationValue || !utf8.ValidString(v) || strings.ContainsFunc(v, notInText) {
-			return malformed("annotation %q: want at most %d bytes of UTF-8 without control characters", k, maxAnnotationValue)
+			return fmt.Errorf("annotation %q: want at most %d bytes of UTF-8 without control characters", k, maxAnnotationValue)
 		}
 	}
 	return nil

@@ -176,7 +176,7 @@ func (c *command) printImages(m *bundle.Manifest) {
 		if img.BuildID != "" {
 			build = "build " + img.BuildID
 		}
-		fmt.Fprintf(c.stdout, "\nimage %s: %s, %s, %d chunks of %s\n  %v\n", img.Class, size(img.Size), build, img.ChunkCount(), size(img.ChunkSize), img.Digest)
+		fmt.Fprintf(c.stdout, "\nimage %s: %s, %s, in chunks of %s\n  %v\n", img.Class, size(img.Size), build, size(img.ChunkSize), img.Digest)
 		w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "  KIND\tDOWNLOAD\tBYTES\tSOURCE")
 		for k := range img.Recipes {

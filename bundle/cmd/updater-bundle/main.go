@@ -17,6 +17,11 @@ import (
 	"github.com/updaterd/updaterd/sign"
 )
 
+const exitHelp = `Exit status: 0 done; 1 something went wrong; 2 wrong usage; 3 the bundle is
+malformed or damaged, or not signed by enough keys of the keyring. Unless it is
+0, no output file was written.
+`
+
 const usage = `updater-bundle makes the signed file of a release, and checks and tries such files.
 
 Usage: updater-bundle COMMAND [OPTIONS] ...
@@ -35,10 +40,7 @@ Keys are made by updater-sign.
 An encrypted private key gets its passphrase from --passphrase-file (first
 line), else from the variable UPDATERD_KEY_PASSPHRASE, else from the terminal.
 
-Exit status: 0 done; 1 something went wrong; 2 wrong usage; 3 the bundle is
-malformed or damaged, or not signed by enough keys of the keyring. Unless it is
-0, no output file was written.
-`
+` + exitHelp
 
 // The exit statuses, as the usage text tells them.
 const (
@@ -140,6 +142,7 @@ func (c *command) flags(name, about string) *flag.FlagSet {
 	f.Usage = func() {
 		fmt.Fprint(f.Output(), about, "\nOptions:\n")
 		f.PrintDefaults()
+		fmt.Fprint(f.Output(), "\n", exitHelp)
 	}
 	return f
 }

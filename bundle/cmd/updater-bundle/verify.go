@@ -19,8 +19,6 @@ the one that was signed, that every chunk which needs no source decodes to its
 digest, and that the full recipe yields each whole image. What a patch yields
 shows only with its source: see "updater-bundle apply".
 
-Exit status 3 means that the bundle is not to be used.
-
   updater-bundle verify --keyring keys/ demo-1.2.0.upb
 `
 
