@@ -68,12 +68,17 @@ func (m *meter) update(p Progress) bool {
 func (m *meter) read() (p Progress, rate int64, left time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.rate < 1 {
+	now := m.rate
+	// A link that died makes no reports: what is shown must fade all the same.
+	if silent := time.Since(m.at) - 2*meterStep; silent > 0 {
+		now *= math.Exp(-silent.Seconds() / meterMemory.Seconds())
+	}
+	if now < 1 {
 		return m.p, 0, 0
 	}
-	seconds := float64(max(0, m.p.Total-m.p.Done)) / m.rate
+	seconds := float64(max(0, m.p.Total-m.p.Done)) / now
 	if seconds < 1e9 {
 		left = time.Duration(seconds * float64(time.Second)).Round(time.Second)
 	}
-	return m.p, int64(m.rate), left
+	return m.p, int64(now), left
 }
