@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bootctl/uboot"
+	"github.com/updaterd/updaterd/sign"
+	"github.com/updaterd/updaterd/updaterd/internal/config"
+	"github.com/updaterd/updaterd/updaterd/internal/fetch"
+	"github.com/updaterd/updaterd/updaterd/internal/health"
+	"github.com/updaterd/updaterd/updaterd/internal/install"
+	"github.com/updaterd/updaterd/updaterd/internal/machine"
+	"github.com/updaterd/updaterd/updaterd/internal/server"
+	"github.com/updaterd/updaterd/updaterd/internal/update"
+)
+
+const (
+	// rootClass is the class of the slots that are mounted on /.
+	rootClass = "rootfs"
+	// busRetry is the pause before the bus is tried again.
+	busRetry = 5 * time.Second
+)
+
+// serve runs the daemon until ctx ends.
+func serve(ctx context.Context, c *config.Config, log *slog.Logger) error {
+	watchdog, err := openWatchdog(c, log)
+	if err != nil {
+		return err
+	}
+	// The watchdog is left running: a daemon that does not come back costs a reboot.
+	defer watchdog.Close()
+	go watchdog.Run(ctx)
+
+	updater, err := newUpdater(ctx, c, watchdog, log)
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- updater.Run(ctx) }()
+	select {
+	case <-updater.Ready():
+	case err := <-ended:
+		return err
+	}
+	go serveBus(ctx, updater, log)
+	if err := health.Notify(os.Getenv("NOTIFY_SOCKET"), "READY=1"); err != nil {
+		log.Warn(err.Error())
+	}
+	return <-ended
+}
+
+// serveBus keeps the updater on D-Bus. A trial is judged and an installation
+// finished without a bus as well, so losing it is no reason to end.
+func serveBus(ctx context.Context, updater *update.Updater, log *slog.Logger) {
+	for ctx.Err() == nil {
+		s, err := server.Listen(server.Options{Updater: updater, Log: log})
+		if err == nil {
+			err = s.Run(ctx)
+			s.Close()
+		}
+		if err != nil {
+			log.Warn("not on D-Bus, trying again: " + err.Error())
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(busRetry):
+		}
+	}
+}
+
+func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog, log *slog.Logger) (*update.Updater, error) {
+	system, err := machine.New("/", devices(c)[rootClass])
+	if err != nil {
+		return nil, err
+	}
+	release, err := system.Release()
+	if err != nil {
+		// An image without os-release updates as well; only its label and build id are unknown.
+		log.Warn(err.Error())
+	}
+	control, err := uboot.Open(uboot.Options{Config: c.Boot.FwEnvConfig})
+	if err != nil {
+		return nil, err
+	}
+	checker, err := newChecker(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	// The engine asks the updater for its records, and the client for its time
+	// floor; both are asked only once it runs.
+	var updater *update.Updater
+	client, err := fetch.New(fetch.Options{
+		CAFile:    c.Download.CAFile,
+		UserAgent: "updaterd/" + version,
+		Now: func() time.Time {
+			now, floor := time.Now(), updater.TimeFloor()
+			if now.Before(floor) {
+				return floor
+			}
+			return now
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	engine, err := install.New(install.Options{
+		Compatible:  c.Compatible,
+		Slots:       devices(c),
+		Booted:      system.Booted,
+		Keyring:     func() (*sign.Keyring, error) { return sign.LoadKeyring(c.Keyring) },
+		Threshold:   c.Threshold,
+		Dir:         filepath.Join(c.DataDir, "downloads"),
+		StoreBudget: int64(c.Download.StoreBudget),
+		ByteBudget:  int64(c.Download.ByteBudget),
+		Fallback:    c.Download.Fallback,
+		Mode:        c.Download.Mode,
+		Open:        func(ref string) (install.Remote, error) { return client.Open(ref) },
+		Records:     func() []update.SlotRecord { return updater.Records() },
+		BuildID:     release.BuildID,
+	})
+	if err != nil {
+		return nil, err
+	}
+	updater, err = update.New(update.Options{
+		Compatible: c.Compatible, Version: release.Version, DataDir: c.DataDir,
+		Boot: control, Engine: engine, Health: checker, Watchdog: watchdog, System: system, Log: log,
+		Deadline: c.Health.Deadline.Std(), MaxAttempts: c.Trial.MaxAttempts,
+		ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,
+	})
+	return updater, err
+}
+
+func devices(c *config.Config) map[string]map[bootctl.Slot]string {
+	slots := map[string]map[bootctl.Slot]string{}
+	for _, class := range c.Classes() {
+		slots[class] = map[bootctl.Slot]string{}
+		for _, slot := range []bootctl.Slot{bootctl.SlotA, bootctl.SlotB} {
+			slots[class][slot] = c.Device(class, string(slot))
+		}
+	}
+	return slots
+}
+
+func checks(c *config.Config) health.Options {
+	o := health.Options{Units: c.Health.Units, BootComplete: c.Health.BootComplete, MinUptime: c.Health.MinUptime.Std()}
+	for _, cmd := range c.Health.Commands {
+		o.Commands = append(o.Commands, health.Command{Name: cmd.Name, Argv: cmd.Argv, Timeout: cmd.Timeout.Std()})
+	}
+	return o
+}
+
+func newChecker(ctx context.Context, c *config.Config) (*health.Checker, error) {
+	o := checks(c)
+	if len(o.Units) > 0 || o.BootComplete {
+		conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+		if err != nil {
+			return nil, fmt.Errorf("connect to D-Bus, to ask systemd about units: %w", err)
+		}
+		o.Systemd = health.NewBus(conn)
+	}
+	return health.New(o)
+}
+
+func openWatchdog(c *config.Config, log *slog.Logger) (*health.Watchdog, error) {
+	var service time.Duration
+	if value := os.Getenv("WATCHDOG_USEC"); value != "" {
+		usec, err := strconv.ParseInt(value, 10, 64)
+		if err != nil || usec <= 0 {
+			return nil, errors.New("WATCHDOG_USEC=" + value + " is no number of microseconds")
+		}
+		service = time.Duration(usec) * time.Microsecond
+	}
+	return health.OpenWatchdog(health.WatchdogOptions{
+		Device: c.Watchdog.Device, Timeout: c.Watchdog.Timeout.Std(),
+		Socket: os.Getenv("NOTIFY_SOCKET"), ServiceTimeout: service,
+		Grace: checks(c).Grace(c.Watchdog.Timeout.Std()),
+		Report: func(err error) {
+			if err != nil {
+				log.Error(err.Error())
+			} else {
+				log.Info("the watchdog is fed again")
+			}
+		},
+	})
+}
