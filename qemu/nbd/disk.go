@@ -32,6 +32,7 @@ type Disk struct {
 	torn     int // sectors of that write that still reach the medium
 	matched  int
 	cut      chan struct{}
+	spoiled  map[int64]bool // sectors that do not keep what is written
 }
 
 // OpenDisk opens the raw image at path, whose length is a multiple of 512 bytes.
@@ -86,6 +87,17 @@ func (d *Disk) Cut() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.cut
+}
+
+// Spoil makes the sector that holds offset lose one bit of whatever is written
+// to it from now on, while the writer is told that all went well.
+func (d *Disk) Spoil(offset int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.spoiled == nil {
+		d.spoiled = map[int64]bool{}
+	}
+	d.spoiled[offset/sector] = true
 }
 
 // PowerOn makes a disk whose power was cut usable again; what was not flushed
@@ -158,7 +170,11 @@ func (d *Disk) write(p []byte, off int64) (bool, error) {
 	}
 	d.log = append(d.log, w)
 	for i := 0; i < len(p); i += sector {
-		d.volatile[(off+int64(i))/sector] = append([]byte(nil), p[i:i+sector]...)
+		at, data := (off+int64(i))/sector, append([]byte(nil), p[i:i+sector]...)
+		if d.spoiled[at] {
+			data[0] ^= 1
+		}
+		d.volatile[at] = data
 	}
 	return true, nil
 }

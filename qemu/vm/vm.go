@@ -38,6 +38,9 @@ type Config struct {
 	RTC string
 	// Console gets a copy of what the serial line prints.
 	Console io.Writer
+	// Terminal connects the serial line's input, and QEMU's monitor (Ctrl-a c),
+	// to this process's standard input. Ctrl-a x ends the VM.
+	Terminal bool
 }
 
 // A VM is a running board.
@@ -67,9 +70,13 @@ func Start(ctx context.Context, c Config) (*VM, error) {
 	if c.Memory == 0 {
 		c.Memory = 512
 	}
+	serial := "stdio"
+	if c.Terminal {
+		serial = "mon:stdio"
+	}
 	args := []string{
 		"-M", "virt", "-cpu", "cortex-a53", "-smp", "2", "-m", fmt.Sprint(c.Memory),
-		"-nodefaults", "-display", "none", "-serial", "stdio", "-bios", c.UBoot,
+		"-nodefaults", "-display", "none", "-serial", serial, "-bios", c.UBoot,
 		"-qmp", "unix:" + socket("qmp") + ",server=on,wait=off",
 		"-drive", "if=none,id=sd,driver=raw,file.driver=nbd,file.server.type=unix,file.server.path=" + socket("sd") + ",cache=writethrough",
 		"-device", "sdhci-pci", "-device", "sd-card,drive=sd",
@@ -85,7 +92,10 @@ func Start(ctx context.Context, c Config) (*VM, error) {
 	v.command = exec.Command("qemu-system-aarch64", args...)
 	v.command.Stdout, v.command.Stderr = v.Console, &v.stderr
 	// A test that is killed must not leave the board running.
-	v.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	v.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: !c.Terminal}
+	if c.Terminal {
+		v.command.Stdin = os.Stdin
+	}
 	if err := v.command.Start(); err != nil {
 		server.Close()
 		return nil, fmt.Errorf("start board: %w", err)
