@@ -208,8 +208,10 @@ func TestOnlyRootMayBeUpdaterd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// On this bus nobody but a user who does not run the test may own the name.
-	b = bytes.ReplaceAll(b, []byte(`user="root"`), []byte(`user="nobody"`))
+	// On this bus only a user who does not run the test may own the name.
+	if os.Getuid() == 0 {
+		b = bytes.ReplaceAll(b, []byte(`user="root"`), []byte(`user="nobody"`))
+	}
 	path := filepath.Join(t.TempDir(), "policy.conf")
 	if err := os.WriteFile(path, b, 0o644); err != nil {
 		t.Fatal(err)

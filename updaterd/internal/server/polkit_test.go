@@ -140,8 +140,7 @@ func TestPolkitFailsClosed(t *testing.T) {
 		})
 	}
 	// The bus cannot say who it is.
-	_, s, address := serve(t, 0)
-	s.auth.userID = func(context.Context, string) (uint32, error) { return 0, errors.New("no such name") }
+	_, s, address := serveKnowing(t, func(context.Context, string) (uint32, error) { return 0, errors.New("no such name") })
 	if err := manager(t, address).Call(ManagerInterface+".Reboot", 0).Err; errorName(err) != notAuthorized {
 		t.Errorf("%v", err)
 	}
@@ -168,9 +167,9 @@ func TestOverrideIsNotHadThroughMark(t *testing.T) {
 // The sender's wish to be asked for a password is handed on, and nothing else is.
 func TestInteractionIsTheCallersWish(t *testing.T) {
 	_, s, address := serve(t, 1000)
-	var flags []uint32
+	flags := make(chan uint32, 3)
 	servertest.NewPolkit(t, address).Say(func(_ string, f uint32) (bool, bool, *dbus.Error) {
-		flags = append(flags, f)
+		flags <- f
 		return false, true, nil
 	})
 	sender := servertest.Connect(t, address).Names()[0]
@@ -181,7 +180,9 @@ func TestInteractionIsTheCallersWish(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
-	if !slices.Equal(flags, []uint32{0, 1, 0}) {
-		t.Errorf("polkit was given %v", flags)
+	for _, want := range []uint32{0, 1, 0} {
+		if got := <-flags; got != want {
+			t.Errorf("polkit was given flags %d, want %d", got, want)
+		}
 	}
 }

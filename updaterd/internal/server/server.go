@@ -81,7 +81,10 @@ type Server struct {
 
 // Listen connects to the bus, exports the objects and takes the name. Requests
 // are answered from here on; Run sends the signals.
-func Listen(o Options) (*Server, error) {
+func Listen(o Options) (*Server, error) { return listen(o, nil) }
+
+// listen is Listen with another way to know a caller than the bus, for tests.
+func listen(o Options, userID func(context.Context, string) (uint32, error)) (*Server, error) {
 	if o.Updater == nil {
 		return nil, fmt.Errorf("internal error: listen on D-Bus without an updater")
 	}
@@ -99,6 +102,9 @@ func Listen(o Options) (*Server, error) {
 		return nil, fmt.Errorf("connect to D-Bus: %w; is dbus-daemon or dbus-broker running?", err)
 	}
 	s.conn, s.auth = conn, newAuthority(conn)
+	if userID != nil {
+		s.auth.userID = userID
+	}
 	if err := s.export(); err != nil {
 		s.Close()
 		return nil, err

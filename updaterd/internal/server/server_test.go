@@ -27,13 +27,17 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // serve starts a server on a bus of its own. Every caller is taken for uid.
 func serve(t *testing.T, uid uint32) (*servertest.Updater, *Server, string) {
 	t.Helper()
+	return serveKnowing(t, func(context.Context, string) (uint32, error) { return uid, nil })
+}
+
+func serveKnowing(t *testing.T, userID func(context.Context, string) (uint32, error)) (*servertest.Updater, *Server, string) {
+	t.Helper()
 	address := servertest.Bus(t)
 	fake := servertest.NewUpdater()
-	s, err := Listen(Options{Updater: fake, Address: address, ProgressInterval: 100 * time.Millisecond})
+	s, err := listen(Options{Updater: fake, Address: address, ProgressInterval: 100 * time.Millisecond}, userID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.auth.userID = func(context.Context, string) (uint32, error) { return uid, nil }
 	run(t, s)
 	return fake, s, address
 }
