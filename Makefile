@@ -16,9 +16,10 @@ export GOTOOLCHAIN := local
 export GOFLAGS     := -buildvcs=false
 LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
 BUILD   := go build -trimpath -ldflags '$(LDFLAGS)'
-# The device binary speaks HTTP/1.1 alone, and the descriptors that the
-# signature library drags in are never hot: both save flash (4.5 % together).
-DEVICE_BUILD := $(BUILD) -tags nethttpomithttp2 -gcflags 'google.golang.org/protobuf/...=-l'
+# The device binary speaks HTTP/1.1 alone, and what the signature library drags
+# in is never hot, so it is not inlined: both save flash (5 % together).
+COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... encoding/xml
+DEVICE_BUILD := $(BUILD) -tags nethttpomithttp2 $(COLD:%=-gcflags=%=-l)
 DEVICE_ARCHES := arm64 arm riscv64 amd64
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
