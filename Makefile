@@ -124,6 +124,8 @@ install: ## install what a device needs under DESTDIR; BINARY is the device bina
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system-services updaterd/data/org.updaterd.Updater1.service
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/interfaces updaterd/data/org.updaterd.Updater1.xml
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/polkit-1/actions updaterd/data/org.updaterd.policy
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 updaterd/data/man/updaterctl.1
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions updaterd/data/completion/updaterctl
 	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/updaterd/keys
 
 .PHONY: clean
