@@ -161,10 +161,15 @@ func copySparse(disk *os.File, p gpt.Part, image string) error {
 
 // dataFS makes an empty ext4 file system, with a journal, for the data partition.
 func (b *Builder) dataFS(ctx context.Context, size int64) (string, error) {
-	dir, err := b.cached(ctx, "data", key(2, size), func(dir string) error {
+	dir, err := b.cached(ctx, "data", key(3, size), func(dir string) error {
+		// The machine's own configuration must not have a say.
+		config := dir + "/mke2fs.conf"
+		if err := os.WriteFile(config, []byte("[fs_types]\n\text4 = {\n\t\tfeatures = has_journal\n\t}\n"), 0o644); err != nil {
+			return err
+		}
 		_, err := run(ctx, command{
-			env: []string{fmt.Sprintf("E2FSPROGS_FAKE_TIME=%d", epoch), "MKE2FS_CONFIG=/dev/null"},
-			argv: []string{"mke2fs", "-q", "-b", "4096", "-I", "256", "-J", "size=4", "-m", "0", "-L", "data", "-U", fsUUID,
+			env: []string{fmt.Sprintf("E2FSPROGS_FAKE_TIME=%d", epoch), "MKE2FS_CONFIG=" + config},
+			argv: []string{"mke2fs", "-q", "-t", "ext4", "-b", "4096", "-I", "256", "-J", "size=4", "-m", "0", "-L", "data", "-U", fsUUID,
 				"-O", "has_journal,ext_attr,dir_index,filetype,extent,flex_bg,sparse_super,large_file,extra_isize",
 				"-E", "hash_seed=" + hashSeed + ",root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1", dir + "/data.ext4", fmt.Sprintf("%dk", size>>10)},
 		})
