@@ -150,7 +150,7 @@ func TestTwoPowerCuts(t *testing.T) {
 		t.Run(sc.name, func(t *testing.T) {
 			for n := 1; !t.Failed(); n++ {
 				var w *world
-				for gap := 1; gap <= 6 && !t.Failed(); gap++ {
+				for gap := 1; gap <= 4 && !t.Failed(); gap++ {
 					w = run(t, sc, gap%2 == 0, n, n+gap)
 					total++
 				}

@@ -4,9 +4,9 @@ package update
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,70 +16,6 @@ import (
 )
 
 const ref = "https://example.com/2.upb"
-
-// life is one life of the daemon in a test that needs no schedule.
-type life struct {
-	*Updater
-	t      *testing.T
-	m      *machine
-	e      *engine
-	ctx    context.Context
-	cancel context.CancelFunc
-	ended  chan struct{}
-}
-
-// start boots w and runs the daemon until end is called.
-func start(t *testing.T, w *world, change func(*Options, *engine)) *life {
-	t.Helper()
-	m, err := w.boot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return startOn(t, w, m, change)
-}
-
-// startOn starts the daemon, perhaps again, without a boot.
-func startOn(t *testing.T, w *world, m *machine, change func(*Options, *engine)) *life {
-	t.Helper()
-	l := &life{t: t, m: m, e: &engine{w: w}, ended: make(chan struct{})}
-	l.ctx, l.cancel = context.WithCancel(context.Background())
-	m.end = func() {}
-	o := w.options(m, l.e)
-	if change != nil {
-		change(&o, l.e)
-	}
-	l.Updater = newUpdater(validOptions(o), w)
-	go func() { l.Run(l.ctx); close(l.ended) }()
-	<-l.Ready()
-	return l
-}
-
-func (l *life) end() {
-	l.cancel()
-	<-l.ended
-}
-
-// reach waits until the daemon has nothing to do in this state.
-func (l *life) reach(want State) Snapshot {
-	l.t.Helper()
-	for range 100 {
-		synctest.Wait()
-		s := l.Snapshot()
-		if s.State == want {
-			return s
-		}
-		time.Sleep(time.Second)
-	}
-	l.t.Fatalf("state is %s, not %s: %+v", l.Snapshot().State, want, l.Snapshot().Problems)
-	return Snapshot{}
-}
-
-func wantName(t *testing.T, what string, err error, name string) {
-	t.Helper()
-	if err == nil || nameOf(err) != name {
-		t.Errorf("%s = %v; want the name %s", what, err, name)
-	}
-}
 
 // bubble runs f in a synctest bubble as a subtest.
 func bubble(t *testing.T, name string, f func(t *testing.T)) {
@@ -384,104 +320,6 @@ func TestActivateReadsBackAgain(t *testing.T) {
 	}
 }
 
-// TestDeadlineIsKeptWithoutTheChecks: checks that do not end are no way to stay.
-func TestDeadlineIsKeptWithoutTheChecks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		l := start(t, w, nil)
-		l.Install(l.ctx, ref, InstallOptions{})
-		l.reach(StatePendingReboot)
-		l.end()
-		release := make(chan struct{})
-		before := time.Now()
-		l = start(t, w, func(o *Options, _ *engine) { o.Health = deaf(release) })
-		defer l.end()
-		if s := l.Snapshot(); s.State != StateTrial || !s.Trial || s.TriesLeft != 2 || s.Booted != "b" {
-			t.Errorf("in trial: %+v", s)
-		}
-		if _, err := l.Mark(l.ctx, "bad", "a"); nameOf(err) != NameBadState {
-			t.Errorf("the way back was marked bad: %v", err)
-		}
-		l.reach(StateRollingBack)
-		if took := time.Since(before); took < time.Minute || took > 2*time.Minute {
-			t.Errorf("it took %v", took)
-		}
-		if l.m.w.reboots != 1 || l.m.trial != 1 {
-			t.Errorf("%d reboots, watchdog %d: it must not be settled before the reboot", w.reboots, l.m.trial)
-		}
-		wantName(t, "Mark good while rolling back", func() error { _, err := l.Mark(l.ctx, "good", "b"); return err }(), NameBadState)
-		close(release)
-	})
-}
-
-// deaf is a Health that ignores its context.
-type deaf chan struct{}
-
-func (d deaf) Check(context.Context, func()) error { <-d; return errors.New("late") }
-
-// TestNoWayBackStaysAndAlarms: an unhealthy system stays if the other slot is no way out.
-func TestNoWayBackStaysAndAlarms(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		w.good["2"] = "unhealthy"
-		l := start(t, w, nil)
-		l.Install(l.ctx, ref, InstallOptions{})
-		l.reach(StatePendingReboot)
-		l.end()
-		m, err := w.boot()
-		if err != nil {
-			t.Fatal(err)
-		}
-		setEnv("boot_bad", "a")(w, nil) // somebody else gave the old slot up
-		w.faults = nil
-		l = startOn(t, w, m, nil)
-		defer l.end()
-		time.Sleep(time.Hour)
-		s := l.Snapshot()
-		if s.State != StateTrial || w.reboots != 0 || !strings.Contains(strings.Join(s.Problems, "\n"), "slot a is marked bad") {
-			t.Errorf("state %s, %d reboots, problems %q", s.State, w.reboots, s.Problems)
-		}
-		if message, err := l.Mark(l.ctx, "good", "b"); err != nil {
-			t.Errorf("Mark = %q, %v", message, err)
-		}
-		if s := l.reach(StateIdle); s.Last.Outcome != Success || !s.Last.Override || l.m.trial > 0 {
-			t.Errorf("last result is %+v, watchdog %d", s.Last, l.m.trial)
-		}
-	})
-}
-
-// TestLostJournalInTrial: the data partition is gone, and the trial is judged all the same.
-func TestLostJournalInTrial(t *testing.T) {
-	for _, behaviour := range []string{"healthy", "unhealthy"} {
-		bubble(t, behaviour, func(t *testing.T) {
-			w := newWorld()
-			w.good["2"] = behaviour
-			l := start(t, w, nil)
-			l.Install(l.ctx, ref, InstallOptions{})
-			l.reach(StatePendingReboot)
-			l.end()
-			w.data[fileJournal] = w.data[fileJournal][:20]
-			l = start(t, w, nil)
-			defer func() { l.end() }()
-			if p := strings.Join(l.Snapshot().Problems, "\n"); !strings.Contains(p, "journal.json.corrupt") || !strings.Contains(p, "on trial") {
-				t.Errorf("problems are %q", p)
-			}
-			if behaviour == "healthy" {
-				if s := l.reach(StateIdle); s.Last.Outcome != Success || s.Primary != "b" || s.Trial {
-					t.Errorf("%+v", s)
-				}
-				return
-			}
-			l.reach(StateRollingBack) // slots.json says that slot a was confirmed
-			l.end()
-			l = start(t, w, nil)
-			if s := l.reach(StateIdle); s.Last.Outcome != RolledBack || s.Booted != "a" {
-				t.Errorf("%+v", s)
-			}
-		})
-	}
-}
-
 // TestDataPartitionFails: nothing can be written any more.
 func TestDataPartitionFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -493,15 +331,15 @@ func TestDataPartitionFails(t *testing.T) {
 		full := &failing{w: w}
 		ctx, cancel := context.WithCancel(context.Background())
 		m.end = func() {}
-		e := &engine{w: w, gate: func(context.Context, string) error { full.on = true; return nil }}
+		e := &engine{w: w, gate: func(context.Context, string) error { full.on.Store(true); return nil }}
 		u := newUpdater(validOptions(w.options(m, e)), full)
 		ended := make(chan struct{})
 		go func() { u.Run(ctx); close(ended) }()
 		<-u.Ready()
-		full.on = true
+		full.on.Store(true)
 		_, err = u.Install(ctx, ref, InstallOptions{})
 		wantName(t, "Install", err, NameNoSpace)
-		full.on = false
+		full.on.Store(false)
 		if _, err := u.Install(ctx, ref, InstallOptions{}); err != nil {
 			t.Fatal(err)
 		}
@@ -518,13 +356,13 @@ func TestDataPartitionFails(t *testing.T) {
 
 type failing struct {
 	w  *world
-	on bool
+	on atomic.Bool
 }
 
 func (f *failing) read(name string, limit int) ([]byte, error) { return f.w.read(name, limit) }
 func (f *failing) keep(name, as string) error                  { return f.w.keep(name, as) }
 func (f *failing) write(name string, data []byte) error {
-	if f.on {
+	if f.on.Load() {
 		return errorf(NameNoSpace, "no space left on device")
 	}
 	return f.w.write(name, data)

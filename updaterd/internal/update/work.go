@@ -85,6 +85,7 @@ func (u *Updater) conclude(ctx context.Context, e Event) {
 	} else if e.Kind == EventFailed {
 		w.err = errorf(e.Name, "%s", e.Reason)
 	}
+	u.publish() // before who waits for the end looks
 	close(w.handled)
 }
 
