@@ -208,6 +208,42 @@ func TestChangedFileIsReportedBeforeItsBytes(t *testing.T) {
 	mustRead(t, r, data, 0, 16)
 }
 
+// A shorter file in the old one's place is a change, not a truncation.
+func TestReplacedByAShorterFile(t *testing.T) {
+	data := pattern(10_000)
+	for _, size := range []int{9_000, 3_000} { // the range reaches beyond the end, or begins there
+		for _, etag := range []string{`"1"`, `"2"`} {
+			s := newServer(t, data)
+			r := open(t, quick, s.URL)
+			mustRead(t, r, data, 0, 16)
+			s.mu.Lock()
+			s.etag = etag
+			s.mu.Unlock()
+			s.fault = func(s *server, _ int, w http.ResponseWriter, _ *http.Request, off, n int64) bool {
+				if off < int64(size) {
+					n = min(n, int64(size)-off)
+					w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", off, off+n-1, size))
+					w.WriteHeader(206)
+					s.write(w, off, n)
+					return true
+				}
+				w.Header().Del("ETag")
+				w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
+				w.WriteHeader(416)
+				return true
+			}
+			var e *Error
+			if _, err := read(r, 5000, 5000); !errors.As(err, &e) || !e.Changed() {
+				t.Errorf("size %d, ETag %s: Range = %v, want a changed error", size, etag, err)
+			}
+			mustRead(t, r, data, 0, 16)
+			if _, err := read(r, 5000, 5000); !errors.As(err, &e) || !e.Truncated() {
+				t.Errorf("size %d, ETag %s: Range = %v, want a truncated error", size, etag, err)
+			}
+		}
+	}
+}
+
 func TestRedirects(t *testing.T) {
 	data := pattern(1000)
 	target := newServer(t, data)

@@ -132,7 +132,7 @@ func (r *remote) check(resp *http.Response, off, n int64) error {
 		case err != nil:
 			return r.fail(final, status, err)
 		case first == off && t >= 0 && last == t-1 && last < off+n-1:
-			return r.fail(truncated, status, fmt.Errorf("file ends at byte %d, want %d bytes from %d", t, n, off))
+			// All there is, and too little: the reason is found out below.
 		case first != off || last != off+n-1 || (resp.ContentLength >= 0 && resp.ContentLength != n):
 			return r.fail(final, status, fmt.Errorf("asked for bytes %d-%d, server answers with Content-Range %q and length %d",
 				off, off+n-1, resp.Header.Get("Content-Range"), resp.ContentLength))
@@ -174,7 +174,7 @@ func (r *remote) refused(resp *http.Response, off int64) error {
 	cause := fmt.Errorf("server answers %s", statusText(status))
 	switch {
 	case status == http.StatusRequestedRangeNotSatisfiable:
-		return r.fail(truncated, status, fmt.Errorf("file ends before byte %d: %w", off, cause))
+		return r.beyond(resp, off, cause)
 	case status == http.StatusRequestTimeout, status == http.StatusTooEarly,
 		status == http.StatusTooManyRequests, status >= 500:
 		e := r.fail(transient, status, cause)
@@ -182,6 +182,25 @@ func (r *remote) refused(resp *http.Response, off int64) error {
 		return e
 	}
 	return r.fail(final, status, cause)
+}
+
+// beyond is the error for a range behind the end of the file: of a file that
+// ends too early, or of one that was replaced by a shorter one.
+func (r *remote) beyond(resp *http.Response, off int64, cause error) error {
+	total := int64(-1)
+	if s, ok := strings.CutPrefix(resp.Header.Get("Content-Range"), "bytes */"); ok {
+		if n, err := strconv.ParseUint(s, 10, 63); err == nil {
+			total = int64(n)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.size > off && total != r.size {
+		// An error answer has no validator; that of the next one is taken over.
+		r.size, r.answered = total, false
+		return r.fail(changed, resp.StatusCode, fmt.Errorf("the file on the server was replaced by a shorter one: %w", cause))
+	}
+	return r.fail(truncated, resp.StatusCode, fmt.Errorf("file ends before byte %d: %w", off, cause))
 }
 
 func (r *remote) fail(k kind, status int, err error) *Error {

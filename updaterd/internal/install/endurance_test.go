@@ -22,6 +22,7 @@ import (
 
 // Cuts, kills and noise in any order: the install ends, with the right content.
 func TestRandomMisfortune(t *testing.T) {
+	t.Parallel()
 	v1, v2 := systems()
 	data := build(t, nil, "rootfs", v1, v2)
 	for seed := range uint64(16) {

@@ -20,6 +20,7 @@ var modes = []string{ModeStore, ModeStream}
 
 // What inspect promises is what the server sends.
 func TestUndisturbedRunCostsWhatInspectSays(t *testing.T) {
+	t.Parallel()
 	v1, v2 := systems()
 	data := build(t, nil, "rootfs", v1, v2)
 	for _, mode := range modes {
@@ -72,8 +73,10 @@ func TestUndisturbedRunCostsWhatInspectSays(t *testing.T) {
 
 // Only what differs is fetched (in stream mode) and written.
 func TestWhatIsThereIsNotTouched(t *testing.T) {
+	t.Parallel()
 	v1, v2 := systems()
 	data := build(t, nil, "rootfs", v1, v2)
+	v, img, rec, entries := recipe(t, data, "delta")
 	half := bytes.Clone(v2)
 	copy(half[2*chunkSize:], noise(5, chunkSize))
 	copy(half[8*chunkSize:], noise(6, 2*chunkSize))
@@ -88,6 +91,13 @@ func TestWhatIsThereIsNotTouched(t *testing.T) {
 		if mode == ModeStream {
 			if n := len(r.server.log()); n != 5 {
 				t.Errorf("requests = %v, want header, envelope, tables and two runs", r.server.log())
+			}
+			want := v.PayloadOffset + img.Chunks.Length + rec.Table.Length
+			for _, i := range []int{2, 8, 9} {
+				want += int64(entries[i].Length)
+			}
+			if got := r.server.total(); got != want || stats.Fetched != want {
+				t.Errorf("%d bytes served, %d fetched, want %d", got, stats.Fetched, want)
 			}
 		}
 		// Once more: nothing at all.
@@ -104,6 +114,7 @@ func TestWhatIsThereIsNotTouched(t *testing.T) {
 
 // However often the link is cut, no byte is sent twice.
 func TestCutsCostNothing(t *testing.T) {
+	t.Parallel()
 	v1, v2 := systems()
 	data := build(t, nil, "rootfs", v1, v2)
 	for _, mode := range modes {
@@ -136,6 +147,7 @@ func TestCutsCostNothing(t *testing.T) {
 // A daemon that is killed goes on at the last finished chunk, and finds noise
 // in what it had not finished.
 func TestKilledAndRestarted(t *testing.T) {
+	t.Parallel()
 	v1, v2 := systems()
 	data := build(t, nil, "rootfs", nil, v2)
 	v, _, rec, entries := recipe(t, data, "full")
@@ -217,6 +229,7 @@ func TestNoiseInTheTargetCostsOneChunk(t *testing.T) {
 // The first block is put aside, so that a kill between the last chunk and it
 // does not cost a chunk.
 func TestKillBeforeTheFirstBlock(t *testing.T) {
+	t.Parallel()
 	v1, v2 := systems()
 	data := build(t, nil, "rootfs", v1, v2)
 	for _, mode := range modes {

@@ -149,6 +149,7 @@ func (r *rig) onMedium(m *flash) {
 // of what was not flushed. Never is the first block that of a system unless all
 // of that system is there, and afterwards the install always comes to its end.
 func TestPowerCutAtEachWrite(t *testing.T) {
+	t.Parallel()
 	v1, v2 := systems()
 	data := build(t, nil, "rootfs", v1, v2)
 	for _, mode := range modes {
@@ -237,6 +238,7 @@ func TestOrderOfWritesOverTwoSlots(t *testing.T) {
 }
 
 func TestBadMedium(t *testing.T) {
+	t.Parallel()
 	v1, v2 := systems()
 	data := build(t, nil, "rootfs", v1, v2)
 

@@ -18,6 +18,7 @@ import (
 
 // Refused with a clear error, and nothing changed anywhere.
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	v1, v2 := systems()
 	good := build(t, nil, "rootfs", v1, v2)
 	head := bundle.HeaderSize + must(bundle.ParseHeader(good))
@@ -123,6 +124,7 @@ func TestLocalReference(t *testing.T) {
 
 // Altered payload: store mode touches nothing; stream mode lets nothing through.
 func TestAlteredPayload(t *testing.T) {
+	t.Parallel()
 	v1, v2 := systems()
 	good := build(t, nil, "rootfs", nil, v2)
 	v, img, _, entries := recipe(t, good, "full")
@@ -168,6 +170,7 @@ func TestAlteredPayload(t *testing.T) {
 
 // A touched source costs the chunks that need it, by policy.
 func TestTouchedSource(t *testing.T) {
+	t.Parallel()
 	v1, v2 := systems()
 	data := build(t, nil, "rootfs", v1, v2)
 	_, img, _, _ := recipe(t, data, "delta")
@@ -229,6 +232,7 @@ func TestTouchedSource(t *testing.T) {
 }
 
 func TestWhichSource(t *testing.T) {
+	t.Parallel()
 	v1, v2 := systems()
 	data := build(t, nil, "rootfs", v1, v2)
 	digest := bundle.Sum(v1).String()

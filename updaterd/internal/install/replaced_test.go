@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/updaterd/updaterd/bundle"
@@ -35,6 +36,7 @@ func resigned(t *testing.T, data []byte) []byte {
 // The file on the server is replaced mid-way: by the same release signed again,
 // which costs nothing but its envelope and a chunk, or by another release.
 func TestReplacedOnTheServer(t *testing.T) {
+	t.Parallel()
 	v1, v2 := systems()
 	data := build(t, nil, "rootfs", nil, v2)
 	again := resigned(t, data)
@@ -49,14 +51,20 @@ func TestReplacedOnTheServer(t *testing.T) {
 		{"signed again", again, `"2"`, ""},
 		{"signed again, no validator", again, "", ""},
 		{"only another ETag", data, `"2"`, ""},
+		{"with a signature less", data, `"2"`, ""},
+		{"with a signature less, no validator", data, "", ""},
 		{"another release", other, `"2"`, update.NameMalformedBundle},
 		{"another release, no validator", other, "", update.NameMalformedBundle},
 	} {
 		for _, mode := range modes {
 			t.Run(c.name+" "+mode, func(t *testing.T) {
-				r := newRig(t, data, v1, nil)
+				start := data
+				if strings.Contains(c.name, "less") {
+					start = again
+				}
+				r := newRig(t, start, v1, nil)
 				if c.etag == "" {
-					r.server.replace(data, "")
+					r.server.replace(start, "")
 				}
 				rel := r.inspect(mode)
 				replaced, wasted := false, int64(0)
@@ -77,6 +85,9 @@ func TestReplacedOnTheServer(t *testing.T) {
 				}
 				if c.want != "" {
 					wantName(t, err, c.want)
+					if !strings.Contains(err.Error(), "replaced by another release, 3.0") {
+						t.Errorf("error %q does not say what happened", err)
+					}
 					return
 				}
 				if err != nil {
