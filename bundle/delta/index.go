@@ -38,7 +38,7 @@ type Index struct {
 
 // NewIndex indexes the first size bytes of src. A regular file is mapped and
 // must not change or shrink until Close; anything else is read into memory.
-// The index takes about 0.8 times the source's size.
+// The index takes 0.75 to 1 times the source's size.
 func NewIndex(src io.ReaderAt, size int64) (*Index, error) {
 	if size < 0 || size > maxSource || size != int64(int(size)) {
 		return nil, fmt.Errorf("index source: size %d is out of range", size)

@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	minGap     = 12 // literals shorter than this are left alone
-	localSeed  = 8  // bytes of a seed near a gap
-	localGain  = 6
+	minGap     = 12       // literals shorter than this are left alone
+	localSeed  = 8        // bytes of a seed near a gap
+	localGain  = 6        // see finder
 	localReach = 16 << 10 // how far around a gap's alignments to look
 	localTries = 8        // places compared for one seed
 	maxLocal   = 1 << 20  // longest piece of source indexed for one gap
