@@ -70,11 +70,12 @@ func (s *server) send(w http.ResponseWriter, off, n, k int64) {
 }
 
 func (s *server) write(w http.ResponseWriter, off, n int64) {
-	m, _ := w.Write(s.data[off : off+n])
-	w.(http.Flusher).Flush()
+	// Counted before, because the client may be done before Write returns.
 	s.mu.Lock()
-	s.served += int64(m)
+	s.served += n
 	s.mu.Unlock()
+	w.Write(s.data[off : off+n])
+	w.(http.Flusher).Flush()
 }
 
 func (s *server) log() []string {

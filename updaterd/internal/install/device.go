@@ -88,7 +88,8 @@ func openSlotFile(path string, write bool) (*slotFile, error) {
 func (d *slotFile) openDirect(path string, was os.FileInfo) {
 	var st unix.Statfs_t
 	if was.Mode().IsRegular() && unix.Fstatfs(int(d.f.Fd()), &st) == nil {
-		d.ram = st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC
+		magic := uint32(st.Type) // signed and of either width, by architecture
+		d.ram = magic == unix.TMPFS_MAGIC || magic == unix.RAMFS_MAGIC
 	}
 	direct, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECT, 0)
 	if err != nil {

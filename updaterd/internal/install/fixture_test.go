@@ -200,17 +200,18 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // send sends in small pieces, so that what was sent is near to what was received.
 func (s *server) send(w http.ResponseWriter, data []byte, off, k int64) {
 	for k > 0 {
-		m, err := w.Write(data[off : off+min(k, 4096)])
-		w.(http.Flusher).Flush()
+		n := min(k, 4096)
+		// Counted before, because the client may be done before Write returns.
 		s.mu.Lock()
-		for j := off; j < min(off+int64(m), int64(len(s.sent))); j++ {
+		for j := off; j < min(off+n, int64(len(s.sent))); j++ {
 			s.sent[j]++
 		}
 		s.mu.Unlock()
-		if err != nil {
+		if _, err := w.Write(data[off : off+n]); err != nil {
 			return
 		}
-		off, k = off+int64(m), k-int64(m)
+		w.(http.Flusher).Flush()
+		off, k = off+n, k-n
 	}
 }
 
