@@ -64,14 +64,16 @@ func serve(ctx context.Context, c *config.Config, log *slog.Logger) error {
 // serveBus keeps the updater on D-Bus. A trial is judged and an installation
 // finished without a bus as well, so losing it is no reason to end.
 func serveBus(ctx context.Context, updater *update.Updater, log *slog.Logger) {
+	said := ""
 	for ctx.Err() == nil {
 		s, err := server.Listen(server.Options{Updater: updater, Log: log})
 		if err == nil {
 			err = s.Run(ctx)
 			s.Close()
 		}
-		if err != nil {
-			log.Warn("not on D-Bus, trying again: " + err.Error())
+		if err != nil && err.Error() != said {
+			said = err.Error()
+			log.Warn("not on D-Bus, trying again: " + said)
 		}
 		select {
 		case <-ctx.Done():

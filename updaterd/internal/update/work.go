@@ -41,7 +41,12 @@ func (u *Updater) begin(parent context.Context, kind EffectKind) {
 	}()
 }
 
+// send drops what comes of work that was told to stop: a check that was
+// interrupted has judged nothing, and must not roll a trial back.
 func (w *work) send(ctx context.Context, e Event) {
+	if ctx.Err() != nil {
+		return
+	}
 	select {
 	case w.outcome <- e:
 	case <-ctx.Done():
