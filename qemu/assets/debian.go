@@ -32,6 +32,8 @@ var excluded = []string{
 	"usr/share/perl", "usr/share/perl5", "usr/lib/*/perl", "usr/lib/*/perl5", "usr/lib/*/perl-base", "usr/bin/perl*",
 	"usr/share/initramfs-tools", "usr/share/dpkg", "usr/share/doc-base", "usr/lib/apt", "usr/lib/dpkg", "usr/include",
 	"usr/share/zoneinfo", "usr/lib/*/gconv", "usr/lib/locale", "usr/share/i18n", "usr/share/gcc",
+	"usr/lib/udev/rules.d/60-[ceists]*.rules", "usr/lib/udev/rules.d/60-persistent-[aitv]*.rules", "usr/lib/udev/rules.d/60-drm.rules",
+	"usr/lib/udev/rules.d/7[058]-*.rules", "usr/lib/udev/rules.d/64-*.rules", "usr/lib/udev/rules.d/69-*.rules", "usr/lib/udev/rules.d/90-*.rules",
 	"usr/lib/udev/hwdb.bin", "usr/lib/udev/hwdb.d", "etc/udev/hwdb.bin", "usr/lib/systemd/catalog", "usr/share/gdb",
 	"usr/bin/dpkg*", "usr/bin/apt*", "usr/sbin/update-*", "usr/bin/deb-*", "usr/bin/debconf*", "etc/apt", "etc/dpkg", "etc/cron.*",
 	"etc/init.d", "etc/rc?.d", "etc/alternatives/*.gz", "etc/*-", "boot/*", "var/*", "tmp/*", "run/*", "dev/*", "proc/*", "sys/*",
@@ -150,7 +152,7 @@ func aptProxies(ctx context.Context) ([]string, error) {
 
 // smallRoot unpacks the packages of the small flavour and returns the tar file.
 func (b *Builder) smallRoot(ctx context.Context, set Packages) (string, error) {
-	dir, err := b.cached(ctx, "busybox-"+string(set), key(4, set, smallPackages, excluded, release), func(dir string) error {
+	dir, err := b.cached(ctx, "busybox-"+string(set), key(5, set, smallPackages, excluded, release), func(dir string) error {
 		work, err := os.MkdirTemp(b.cache, "busybox-work-*")
 		if err != nil {
 			return err
@@ -181,7 +183,7 @@ func unpackSmall(ctx context.Context, debs []string, out string) error {
 		}
 	}
 	t.remove(excluded...)
-	t.remove("usr/lib/systemd", "usr/lib/*/audit", "usr/share/*")
+	t.remove("usr/lib/systemd", "usr/share/[!d]*", "usr/share/doc*", "usr/share/debianutils")
 	return writeTarFile(t, out)
 }
 

@@ -291,7 +291,10 @@ var masked = []string{"apt-daily.timer", "dpkg-db-backup.timer", "fstrim.timer",
 	"proc-sys-fs-binfmt_misc.automount", "systemd-binfmt.service", "systemd-firstboot.service", "systemd-hwdb-update.service", "systemd-journal-flush.service",
 	"systemd-machine-id-commit.service", "systemd-pcrphase.service", "systemd-pcrphase-initrd.service", "systemd-pcrphase-sysinit.service",
 	"systemd-pstore.service", "systemd-random-seed.service", "systemd-repart.service", "systemd-rfkill.socket", "systemd-sysusers.service",
-	"systemd-update-done.service", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service", "systemd-networkd-wait-online.service",
+	"systemd-update-done.service", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service", "systemd-networkd-wait-online.service", "kmod-static-nodes.service",
+	"modprobe@drm.service", "modprobe@configfs.service", "modprobe@fuse.service", "modprobe@efi_pstore.service", "systemd-remount-fs.service", "systemd-sysctl.service",
+	"dev-mqueue.mount", "cryptsetup.target", "integritysetup.target", "veritysetup.target", "systemd-initctl.socket", "systemd-journald-audit.socket",
+	"systemd-ask-password-console.path", "systemd-ask-password-wall.path", "remote-fs.target",
 	"sys-kernel-debug.mount", "sys-kernel-tracing.mount", "sys-kernel-config.mount", "sys-fs-fuse-connections.mount", "dev-hugepages.mount", "e2scrub_reap.service",
 	"systemd-network-generator.service"}
 
@@ -300,7 +303,7 @@ func configureSystemd(t tree) {
 	for _, unit := range masked {
 		t.symlink(system+unit, "/dev/null")
 	}
-	for wanted, by := range map[string]string{"updaterd-test-agent.service": "sysinit.target", "systemd-networkd.service": "multi-user.target", "updaterd.service": "multi-user.target"} {
+	for wanted, by := range map[string]string{"updaterd-test-agent.service": "sysinit.target", "board-network.service": "multi-user.target", "updaterd.service": "multi-user.target"} {
 		t.symlink(system+by+".wants/"+wanted, "/usr/lib/systemd/system/"+wanted)
 	}
 	t.symlink(system+"default.target", "/usr/lib/systemd/system/multi-user.target")
