@@ -39,6 +39,9 @@ var excluded = []string{
 	"etc/init.d", "etc/rc?.d", "etc/alternatives/*.gz", "etc/*-", "boot/*", "var/*", "tmp/*", "run/*", "dev/*", "proc/*", "sys/*",
 }
 
+// smallExcluded is what more the small flavour does without. It keeps usr/share/dbus-1.
+var smallExcluded = []string{"usr/lib/systemd", "usr/share/[^d]*", "usr/share/debianutils"}
+
 // systemdRoot builds Debian with systemd and D-Bus and returns the tar file.
 func (b *Builder) systemdRoot(ctx context.Context, set Packages) (string, error) {
 	if set == Updated {
@@ -152,7 +155,7 @@ func aptProxies(ctx context.Context) ([]string, error) {
 
 // smallRoot unpacks the packages of the small flavour and returns the tar file.
 func (b *Builder) smallRoot(ctx context.Context, set Packages) (string, error) {
-	dir, err := b.cached(ctx, "busybox-"+string(set), key(5, set, smallPackages, excluded, release), func(dir string) error {
+	dir, err := b.cached(ctx, "busybox-"+string(set), key(6, set, smallPackages, excluded, smallExcluded, release), func(dir string) error {
 		work, err := os.MkdirTemp(b.cache, "busybox-work-*")
 		if err != nil {
 			return err
@@ -183,7 +186,7 @@ func unpackSmall(ctx context.Context, debs []string, out string) error {
 		}
 	}
 	t.remove(excluded...)
-	t.remove("usr/lib/systemd", "usr/share/[!d]*", "usr/share/doc*", "usr/share/debianutils")
+	t.remove(smallExcluded...)
 	return writeTarFile(t, out)
 }
 

@@ -189,7 +189,7 @@ func TestFallBack(t *testing.T) {
 			t.Errorf("%s = %q after the fall-back, want %q", name, got, want)
 		}
 	}
-	if env := out(t, dev, "fw_printenv"); strings.Contains(env, "updaterd_") {
+	if env := "\n" + out(t, dev, "fw_printenv"); strings.Contains(env, "\nupdaterd_") {
 		t.Errorf("variables of the shell were saved:\n%s", env)
 	}
 }

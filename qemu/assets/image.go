@@ -83,7 +83,7 @@ func normalise(f readWriterAt, size int64, seconds uint32) error {
 	block := int64(1024) << le.Uint32(super[0x18:])
 	inodes, perGroup := le.Uint32(super[0x00:]), le.Uint32(super[0x28:])
 	inodeSize := int64(le.Uint16(super[0x58:]))
-	if block > 65536 || perGroup == 0 || inodeSize < 256 || int64(inodes)*inodeSize > size {
+	if block < 1024 || block > 65536 || perGroup == 0 || perGroup > inodes || inodeSize < 256 || int64(inodes)*inodeSize > size {
 		return errors.New("set time stamps: the superblock makes no sense")
 	}
 	table := make([]byte, int64(perGroup)*inodeSize)

@@ -6,8 +6,8 @@
 // Its contract: both ends share one byte stream that outlives restarts of the
 // guest, so every frame begins with a mark at which a reader finds its place
 // again, and a request that was lost in a restart ends with the caller's
-// context. A frame is the mark, the length of the body as 32 bits in network
-// order, and the body in JSON; it has at most MaxFrame bytes. Requests are
+// context. A frame is the mark, the length of the body in eight hexadecimal
+// digits, and the body in JSON; it has at most MaxFrame bytes. Requests are
 // answered in any order, as they finish.
 //
 // There is no authentication: whoever has the stream is root in the guest. It is

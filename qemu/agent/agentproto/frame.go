@@ -4,11 +4,11 @@ package agentproto
 
 import (
 	"bufio"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 )
 
@@ -18,7 +18,11 @@ const MaxFrame = 4 << 20
 // maxBlock is how much of a file or of an output goes into one frame; as base64 it fits MaxFrame twice.
 const maxBlock = 1 << 20
 
-// mark begins each frame. Its bytes never occur in JSON text.
+// lengthDigits is the number of hexadecimal digits of a frame's length.
+const lengthDigits = 8
+
+// mark begins each frame. Its first byte never occurs in UTF-8 text, so neither
+// in a length nor in a body.
 var mark = [4]byte{0xff, 'u', 'p', 0xfe}
 
 // A request asks the guest for one thing; Cmd says which.
@@ -66,8 +70,7 @@ func writeFrame(w io.Writer, v any) error {
 	if len(body) > MaxFrame {
 		return fmt.Errorf("encode frame: %d bytes, at most %d are allowed", len(body), MaxFrame)
 	}
-	frame := append(mark[:len(mark):len(mark)], 0, 0, 0, 0)
-	binary.BigEndian.PutUint32(frame[len(mark):], uint32(len(body)))
+	frame := fmt.Appendf(nil, "%s%0*x", mark[:], lengthDigits, len(body))
 	_, err = w.Write(append(frame, body...))
 	return err
 }
@@ -79,18 +82,7 @@ func readFrame(r *bufio.Reader, v any) error {
 		if err := skipToMark(r); err != nil {
 			return err
 		}
-		head, err := r.Peek(4)
-		if err != nil {
-			return err
-		}
-		n := binary.BigEndian.Uint32(head)
-		if n > MaxFrame {
-			continue
-		}
-		if _, err := r.Discard(4); err != nil {
-			return err
-		}
-		body, err := readBody(r, int(n))
+		body, err := readBody(r)
 		if errors.Is(err, errCut) {
 			continue
 		}
@@ -103,14 +95,27 @@ func readFrame(r *bufio.Reader, v any) error {
 	}
 }
 
-// errCut tells that a new frame began inside a body.
+// readBody reads a length and as many bytes.
+func readBody(r *bufio.Reader) ([]byte, error) {
+	digits, err := readText(r, lengthDigits)
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.ParseUint(string(digits), 16, 32)
+	if err != nil || n > MaxFrame {
+		return nil, errCut
+	}
+	return readText(r, int(n))
+}
+
+// errCut tells that what was read is no whole frame.
 var errCut = errors.New("frame is cut")
 
-// readBody reads n bytes of JSON text. A byte of the mark in it can only be a
-// new frame, at which reading goes on.
-func readBody(r *bufio.Reader, n int) ([]byte, error) {
-	body := make([]byte, 0, min(n, 64<<10))
-	for len(body) < n {
+// readText reads n bytes of text. The mark's first byte among them can only be
+// that of a new frame, at which reading goes on.
+func readText(r *bufio.Reader, n int) ([]byte, error) {
+	text := make([]byte, 0, min(n, 64<<10))
+	for len(text) < n {
 		b, err := r.ReadByte()
 		if err != nil {
 			return nil, err
@@ -118,9 +123,9 @@ func readBody(r *bufio.Reader, n int) ([]byte, error) {
 		if b == mark[0] {
 			return nil, errors.Join(errCut, r.UnreadByte())
 		}
-		body = append(body, b)
+		text = append(text, b)
 	}
-	return body, nil
+	return text, nil
 }
 
 func skipToMark(r *bufio.Reader) error {

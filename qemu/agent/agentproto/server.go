@@ -79,7 +79,7 @@ func run(req request) (Result, error) {
 	if cmd.ProcessState == nil {
 		return Result{}, err
 	}
-	result := Result{Stdout: stdout.Bytes(), Stderr: stderr.Bytes(), Cut: stdout.cut || stderr.cut,
+	result := Result{Stdout: stdout.text, Stderr: stderr.text, Cut: stdout.cut || stderr.cut,
 		Exit: cmd.ProcessState.ExitCode(), TimedOut: ctx.Err() != nil}
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		result.Exit = 128 + int(status.Signal())
@@ -89,18 +89,15 @@ func run(req request) (Result, error) {
 
 // output keeps the first maxBlock bytes of what a command prints.
 type output struct {
-	bytes.Buffer
-	cut bool
+	text []byte
+	cut  bool
 }
 
 func (o *output) Write(b []byte) (int, error) {
-	room := maxBlock - o.Len()
-	if len(b) > room {
-		o.cut = true
-		o.Buffer.Write(b[:room])
-		return len(b), nil
-	}
-	return o.Buffer.Write(b)
+	keep := min(len(b), maxBlock-len(o.text))
+	o.text = append(o.text, b[:keep]...)
+	o.cut = o.cut || keep < len(b)
+	return len(b), nil
 }
 
 func put(req request) error {

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package uboot_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/updaterd/updaterd/qemu/uboot"
+)
+
+func TestParse(t *testing.T) {
+	got, err := uboot.Parse("# comment\n\na=1\nb= \\\n\tx; \\\n# not in the way\n\ty\nc=d=e\nempty=\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"a": "1", "b": " x; y", "c": "d=e", "empty": ""}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	for _, bad := range []string{"no value\n", "=x\n", "a=1\na=2\n", "a b=c\n", "a=b\\\n"} {
+		if env, err := uboot.Parse(bad); err == nil {
+			t.Errorf("Parse(%q) = %v; want an error", bad, env)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(uboot.Env)
+	f.Add("a=\\\n b\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		env, err := uboot.Parse(text)
+		if err != nil {
+			return
+		}
+		var again strings.Builder
+		for name, value := range env {
+			if strings.HasPrefix(name, "#") {
+				t.Fatalf("a comment became the variable %q", name)
+			}
+			fmt.Fprintf(&again, "%s=%s\n", name, value)
+		}
+		back, err := uboot.Parse(again.String())
+		if err != nil || !cmp.Equal(env, back) {
+			t.Fatalf("Parse of %q = %v, %v; want %v", again.String(), back, err, env)
+		}
+	})
+}
+
+// The boot contract, as text: what other code relies on.
+func TestDefault(t *testing.T) {
+	env, err := uboot.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"boot_slot": "a", "boot_bad": "", "upgrade_available": "0", "bootcount": "0", "bootlimit": "3"} {
+		if got, ok := env[name]; !ok || got != want {
+			t.Errorf("%s = %q, %v; want %q", name, got, ok, want)
+		}
+	}
+	if n := strings.Count(env["altbootcmd"], "saveenv"); n != 1 {
+		t.Errorf("altbootcmd saves %d times, want once", n)
+	}
+	if strings.Contains(env["bootcmd"]+env["boot_one"], "saveenv") {
+		t.Error("a start without a fall-back writes the environment")
+	}
+	if !strings.Contains(env["boot_one"], "updaterd.slot=${updaterd_try} updaterd.env_id=${env_id}") {
+		t.Error("the kernel is not told its slot and the environment's id")
+	}
+}
+
+// mkenvimage is U-Boot's own tool for the same job.
+func TestEncodeLikeMkenvimage(t *testing.T) {
+	env := map[string]string{"boot_slot": "b", "altbootcmd": "run x; saveenv", "a": "1"}
+	got, err := uboot.Encode(env, uboot.EnvSize, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	text := filepath.Join(dir, "env.txt")
+	if err := os.WriteFile(text, []byte("a=1\naltbootcmd=run x; saveenv\nboot_slot=b\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	image := filepath.Join(dir, "env.bin")
+	if out, err := exec.Command("mkenvimage", "-r", "-p", "0", "-s", fmt.Sprint(uboot.EnvSize), "-o", image, text).CombinedOutput(); err != nil {
+		t.Fatalf("mkenvimage: %v\n%s(.ci/setup installs it, in u-boot-tools)", err, out)
+	}
+	want, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("the image differs from mkenvimage's:\n% x\n% x", got[:64], want[:64])
+	}
+}
+
+func TestEncode(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		env := rapid.MapOf(rapid.StringMatching(`[a-z_]{1,10}`), rapid.StringMatching(`[^\x00\n]{1,30}`)).Draw(t, "env")
+		size := rapid.IntRange(6, 2000).Draw(t, "size")
+		generation := rapid.Byte().Draw(t, "generation")
+		copy1, err := uboot.Encode(env, size, generation)
+		need := 6
+		for name, value := range env {
+			need += len(name) + len(value) + 2
+		}
+		if (err == nil) != (need <= size) {
+			t.Fatalf("Encode of %d bytes into %d = %v", need, size, err)
+		}
+		if err != nil {
+			return
+		}
+		if len(copy1) != size || copy1[4] != generation {
+			t.Fatalf("copy has %d bytes and generation %d, want %d and %d", len(copy1), copy1[4], size, generation)
+		}
+		back := map[string]string{}
+		for s := range strings.SplitSeq(strings.TrimRight(string(copy1[5:]), "\x00"), "\x00") {
+			if name, value, ok := strings.Cut(s, "="); ok {
+				back[name] = value
+			}
+		}
+		if !cmp.Equal(env, back) {
+			t.Fatalf("back came %v, want %v", back, env)
+		}
+	})
+	for _, bad := range []map[string]string{{"a=b": "c"}, {"": "x"}, {"a": "x\x00y"}} {
+		if _, err := uboot.Encode(bad, 100, 0); err == nil {
+			t.Errorf("Encode(%q) = nil; want an error", bad)
+		}
+	}
+}
+
+func TestCheckConfig(t *testing.T) {
+	fragment := "# why\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_SYS_REDUNDAND_ENVIRONMENT=y\nCONFIG_ENV_REDUNDANT=y\n"
+	tests := []struct {
+		name, final, wrong string
+	}{
+		{"old name", "CONFIG_A=y\nCONFIG_SYS_REDUNDAND_ENVIRONMENT=y\n", ""},
+		{"new name", "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_ENV_REDUNDANT=y\n", ""},
+		{"dropped", "# CONFIG_A is not set\nCONFIG_ENV_REDUNDANT=y\n", "CONFIG_A"},
+		{"still on", "CONFIG_A=y\nCONFIG_B=y\nCONFIG_ENV_REDUNDANT=y\n", "CONFIG_B"},
+		{"other value", "CONFIG_A=m\nCONFIG_ENV_REDUNDANT=y\n", "CONFIG_A"},
+		{"one copy", "CONFIG_A=y\n", "CONFIG_ENV_REDUNDANT"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			err := uboot.CheckConfig(fragment, test.final)
+			if (err == nil) != (test.wrong == "") || err != nil && !strings.Contains(err.Error(), test.wrong) {
+				t.Errorf("CheckConfig = %v; want %q", err, test.wrong)
+			}
+		})
+	}
+}
