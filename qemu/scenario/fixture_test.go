@@ -147,7 +147,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 // boot switches the device on and waits until it is up.
 func boot(t *testing.T, d *device.Device) {
 	t.Helper()
-	ctx := within(t, 4*time.Minute)
+	ctx := within(t, 2*time.Minute)
 	if err := d.PowerOn(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -167,13 +167,24 @@ func run(t *testing.T, d *device.Device, argv ...string) string {
 	return out
 }
 
-// refused runs a command in the guest that must fail, and returns what it said.
-func refused(t *testing.T, d *device.Device, argv ...string) string {
+// Exit codes of updaterctl (docs/errors.md).
+const (
+	exitFailed        = 1
+	exitNotAuthorized = 4
+	exitRefused       = 5
+)
+
+// refused runs a command in the guest that must fail, with the given exit code
+// unless that is 0, and returns what it said.
+func refused(t *testing.T, d *device.Device, exit int, argv ...string) string {
 	t.Helper()
 	out, err := d.Run(within(t, 5*time.Minute), argv...)
 	var failed *device.CommandError
 	if !errors.As(err, &failed) {
 		t.Fatalf("%s: want a refusal, got %v and %s", strings.Join(argv, " "), err, out)
+	}
+	if exit != 0 && failed.Exit != exit {
+		t.Errorf("%s: exit status %d, want %d", strings.Join(argv, " "), failed.Exit, exit)
 	}
 	return failed.Stderr + failed.Stdout
 }
