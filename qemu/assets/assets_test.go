@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/u-root/u-root/pkg/cpio"
@@ -203,6 +204,36 @@ func TestCached(t *testing.T) {
 	cancel()
 	if _, err := b.cached(ctx, "n", "other", build); !errors.Is(err, context.Canceled) {
 		t.Errorf("cached, while another builds = %v; want it to wait until its context ends", err)
+	}
+}
+
+func TestPrune(t *testing.T) {
+	dir := t.TempDir()
+	b, err := New(Options{Cache: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-time.Hour)
+	for _, name := range []string{"rootfs-small-1-old", "rootfs-small-1-young", "uboot-old", "uboot-work-old", "kernel-x.new"} {
+		path := filepath.Join(dir, name)
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(name, "young") {
+			if err := os.Chtimes(path, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := b.prune(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{filepath.Join(dir, "rootfs-small-1-young"), filepath.Join(dir, "uboot-old")}; !cmp.Equal(left, want) {
+		t.Errorf("prune left %v, want %v", left, want)
 	}
 }
 

@@ -169,11 +169,12 @@ func checkGuest(t *testing.T, dev *device.Device) {
 
 // TestFallBack boots a trial whose init is broken: three counted starts, then the other slot.
 func TestFallBack(t *testing.T) {
+	t.Parallel() // it mostly waits
 	b := builder(t)
 	good := rootFS(t, b, assets.Root{Flavour: assets.Small, Version: "1.0"})
 	broken := rootFS(t, b, assets.Root{Flavour: assets.Small, Version: "2.0", Broken: assets.BrokenInit})
 	dev := boot(t, b, assets.Disk{Flavour: assets.Small, SlotA: good, SlotB: broken, EnvID: "factory",
-		Env: map[string]string{"boot_slot": "b", "upgrade_available": "1"}})
+		Env: map[string]string{"boot_slot": "b", "upgrade_available": "1", "boot_args": "console=ttyAMA0 panic=1"}})
 	ctx := within(t, 6*time.Minute)
 	for n := 1; n <= 3; n++ {
 		expect(ctx, t, dev, fmt.Sprintf("starting slot b, bootcount %d of 3, trial 1", n))
@@ -223,6 +224,7 @@ func expect(ctx context.Context, t *testing.T, dev *device.Device, text string) 
 
 // TestHang proves that the hanging variant hangs: the agent, too, falls silent, and nobody feeds the watchdog.
 func TestHang(t *testing.T) {
+	t.Parallel() // it mostly waits
 	b := builder(t)
 	// A stand-in for the daemon that opens the watchdog and feeds it for good.
 	feeder := assets.File{Path: "/usr/bin/updaterd", Mode: 0o755, Content: []byte("#!/bin/sh\nexec 3>/dev/watchdog\nwhile echo . >&3; do sleep 1; done\n")}

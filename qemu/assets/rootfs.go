@@ -70,9 +70,9 @@ type File struct {
 // ImageSize is the size of an image of this flavour.
 func (f Flavour) ImageSize() int64 {
 	if f == Systemd {
-		return 176 << 20
+		return 152 << 20
 	}
-	return 56 << 20
+	return 48 << 20
 }
 
 //go:embed all:files
