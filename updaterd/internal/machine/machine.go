@@ -10,6 +10,7 @@ package machine
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,7 +100,7 @@ func (m *Machine) Reboot(ctx context.Context) error {
 // Release is what os-release says of the running image.
 type Release struct {
 	BuildID string // BUILD_ID
-	Version string // VERSION_ID, or BUILD_ID without one
+	Version string // IMAGE_VERSION, or without one VERSION_ID, or BUILD_ID
 	Built   time.Time
 }
 
@@ -120,19 +121,14 @@ func (m *Machine) Release() (Release, error) {
 		return Release{}, fmt.Errorf("read %s: it has %d bytes, more than %d", path, info.Size(), maxOSRelease)
 	}
 	r := Release{Built: info.ModTime()}
+	values := map[string]string{}
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		key, value, _ := strings.Cut(lines.Text(), "=")
-		value = strings.Trim(value, `"'`)
-		switch key {
-		case "BUILD_ID":
-			r.BuildID = value
-		case "VERSION_ID":
-			r.Version = value
-		}
+		values[key] = strings.Trim(value, `"'`)
 	}
-	if r.Version == "" {
-		r.Version = r.BuildID
-	}
+	r.BuildID = values["BUILD_ID"]
+	// VERSION_ID is the distribution's, which many releases of an image share.
+	r.Version = cmp.Or(values["IMAGE_VERSION"], values["VERSION_ID"], r.BuildID)
 	return r, lines.Err()
 }

@@ -73,6 +73,16 @@ func TestRelease(t *testing.T) {
 	if err != nil || r.BuildID != "v1-7" || r.Version != "v1-7" || !r.Built.Equal(built) {
 		t.Fatalf("Release() = %+v, %v", r, err)
 	}
+	for _, c := range []struct{ text, want string }{
+		{"VERSION_ID=12\nIMAGE_VERSION=2.0\nBUILD_ID=x\n", "2.0"}, {"BUILD_ID=x\nVERSION_ID=12\n", "12"}, {"ID=y\n", ""},
+	} {
+		if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := m.Release(); err != nil || r.Version != c.want {
+			t.Errorf("Release() of %q: version %q, %v; want %q", c.text, r.Version, err, c.want)
+		}
+	}
 	if m.EnvID() != "77" || m.BootID() == "" {
 		t.Fatalf("EnvID() = %q, BootID() = %q", m.EnvID(), m.BootID())
 	}
