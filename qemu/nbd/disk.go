@@ -12,10 +12,12 @@ import (
 const sector = 512
 
 // A Write is one entry of a disk's log: a write of Length bytes at Offset, or,
-// with Flush set, a flush of all writes before it.
+// with Flush set, a flush of all writes before it. A write with FUA (force unit
+// access) is durable by itself, before it is answered.
 type Write struct {
 	Offset int64
 	Length int
+	FUA    bool
 	Flush  bool
 }
 
@@ -146,9 +148,9 @@ func (d *Disk) Medium(change func(medium *os.File) error) error {
 	return change(d.file)
 }
 
-// write keeps p at off in the cache; it reports false if the power is off.
-// QEMU's client writes whole sectors.
-func (d *Disk) write(p []byte, off int64) (bool, error) {
+// write keeps p at off in the cache, or with fua on the medium; it reports false
+// if the power is off. QEMU's client writes whole sectors.
+func (d *Disk) write(p []byte, off int64, fua bool) (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.off() {
@@ -157,7 +159,7 @@ func (d *Disk) write(p []byte, off int64) (bool, error) {
 	if off%sector != 0 || len(p)%sector != 0 {
 		return true, fmt.Errorf("write of %d bytes at %d is not in whole sectors", len(p), off)
 	}
-	w := Write{Offset: off, Length: len(p)}
+	w := Write{Offset: off, Length: len(p), FUA: fua}
 	if d.cutAt > 0 && (d.match == nil || d.match(w)) {
 		if d.matched++; d.matched == d.cutAt {
 			n := min(d.torn*sector, len(p))
@@ -175,6 +177,15 @@ func (d *Disk) write(p []byte, off int64) (bool, error) {
 			data[0] ^= 1
 		}
 		d.volatile[at] = data
+	}
+	if !fua {
+		return true, nil
+	}
+	for at := off / sector; at < (off+int64(len(p)))/sector; at++ {
+		if _, err := d.file.WriteAt(d.volatile[at], at*sector); err != nil {
+			return true, err
+		}
+		delete(d.volatile, at)
 	}
 	return true, nil
 }

@@ -28,7 +28,7 @@ func newDisk(t *testing.T) (*Disk, string) {
 
 func mustWrite(t *testing.T, d *Disk, off int64, value byte, n int) {
 	t.Helper()
-	if on, err := d.write(bytes.Repeat([]byte{value}, n), off); !on || err != nil {
+	if on, err := d.write(bytes.Repeat([]byte{value}, n), off, false); !on || err != nil {
 		t.Fatalf("write at %d: powered %v, %v", off, on, err)
 	}
 }
@@ -66,12 +66,23 @@ func TestWritesAreVolatileUntilFlushed(t *testing.T) {
 	}
 }
 
+func TestForcedWritesAreDurableAlone(t *testing.T) {
+	d, path := newDisk(t)
+	mustWrite(t, d, 0, 1, 512)
+	if on, err := d.write(bytes.Repeat([]byte{2}, 1024), 4096, true); !on || err != nil {
+		t.Fatal(on, err)
+	}
+	if at(t, path, 4096+512) != 2 || at(t, path, 0) != 0 {
+		t.Fatal("a forced write must reach the medium, and nothing with it")
+	}
+}
+
 func TestCutAtWriteTearsThatWriteAndStopsTheDisk(t *testing.T) {
 	d, path := newDisk(t)
 	d.CutAtWrite(2, 1, func(w Write) bool { return w.Offset >= 8192 })
 	mustWrite(t, d, 0, 1, 512)
 	mustWrite(t, d, 8192, 1, 512)
-	if on, _ := d.write(bytes.Repeat([]byte{7}, 1024), 16384); on {
+	if on, _ := d.write(bytes.Repeat([]byte{7}, 1024), 16384, false); on {
 		t.Fatal("the second matching write was answered")
 	}
 	select {

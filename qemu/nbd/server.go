@@ -29,7 +29,8 @@ const (
 	repInfo         = 3
 	repErrUnsup     = 1<<31 + 1
 	infoExport      = 0
-	transmitFlags   = 1<<0 | 1<<2 // HAS_FLAGS, SEND_FLUSH
+	transmitFlags   = 1<<0 | 1<<2 | 1<<3 // HAS_FLAGS, SEND_FLUSH, SEND_FUA
+	flagFUA         = 1 << 0
 	cmdRead         = 0
 	cmdWrite        = 1
 	cmdDisc         = 2
@@ -204,7 +205,7 @@ func transmit(c io.ReadWriter, disk *Disk) error {
 				return err
 			}
 		}
-		code, payload, powered := perform(disk, req.Type, req.Offset, buf)
+		code, payload, powered := perform(disk, req.Type, req.Flags&flagFUA != 0, req.Offset, buf)
 		if !powered {
 			// A device without power does not answer. Wait until QEMU is killed.
 			_, err := io.Copy(io.Discard, r)
@@ -221,7 +222,7 @@ func transmit(c io.ReadWriter, disk *Disk) error {
 	}
 }
 
-func perform(disk *Disk, kind uint16, offset uint64, buf []byte) (code uint32, payload []byte, powered bool) {
+func perform(disk *Disk, kind uint16, fua bool, offset uint64, buf []byte) (code uint32, payload []byte, powered bool) {
 	outside := offset > uint64(disk.Size()) || uint64(len(buf)) > uint64(disk.Size())-offset
 	var err error
 	powered = true
@@ -231,7 +232,7 @@ func perform(disk *Disk, kind uint16, offset uint64, buf []byte) (code uint32, p
 	case kind != cmdRead && kind != cmdWrite || outside:
 		return errInvalid, nil, true
 	case kind == cmdWrite:
-		powered, err = disk.write(buf, int64(offset))
+		powered, err = disk.write(buf, int64(offset), fua)
 	default:
 		if disk.poweredOff() {
 			return 0, nil, false
