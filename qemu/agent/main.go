@@ -21,12 +21,11 @@ import (
 const portName = "org.updaterd.agent"
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "agent:", err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, "agent:", run(os.Args[1:]))
+	os.Exit(1)
 }
 
+// run works until something fails; there is no other end.
 func run(args []string) error {
 	switch {
 	case len(args) == 0:
