@@ -88,7 +88,7 @@ func (d *Device) PowerOn(ctx context.Context) error {
 		os.RemoveAll(sockets)
 		return err
 	}
-	conn, err := net.Dial("unix", d.VM.AgentSocket())
+	conn, err := d.dialAgent(ctx)
 	if err != nil {
 		d.VM.Close()
 		d.VM = nil
@@ -96,6 +96,24 @@ func (d *Device) PowerOn(ctx context.Context) error {
 	}
 	d.Agent = agentproto.NewClient(conn)
 	return nil
+}
+
+// dialAgent connects to QEMU's end of the agent's port, which may be a moment
+// later to listen than its monitor.
+func (d *Device) dialAgent(ctx context.Context) (net.Conn, error) {
+	for {
+		conn, err := net.Dial("unix", d.VM.AgentSocket())
+		if err == nil {
+			return conn, nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-d.VM.Exited():
+			return nil, fmt.Errorf("QEMU has ended: %w", err)
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 // PowerOff pulls the plug. What was not flushed to the card is lost.

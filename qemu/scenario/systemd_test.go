@@ -20,7 +20,7 @@ import (
 )
 
 // healthOfSystemd is short enough for tests, and long enough for emulation.
-const healthOfSystemd = `units = ["dbus.service", "systemd-networkd.service"]
+const healthOfSystemd = `units = ["dbus.service", "systemd-logind.service"]
 min_uptime = "3s"
 deadline = "4m"`
 
@@ -58,7 +58,9 @@ func TestSystemd(t *testing.T) {
 	if err := dev.Agent.Ready(within(t, 4*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	if err := dev.Agent.Put(ctx, caFile, 0o644, ca); err != nil {
+	// The agent is up before the data partition is.
+	run(t, dev, "sh", "-c", "until grep -q ' /data ' /proc/mounts; do sleep 0.2; done")
+	if err := dev.Agent.Put(within(t, time.Minute), caFile, 0o644, ca); err != nil {
 		t.Fatal(err)
 	}
 	// The file was missing when the daemon first started.
@@ -78,7 +80,6 @@ func TestSystemd(t *testing.T) {
 	})
 	step("3 never gets to user space", func(t *testing.T) {
 		server.Reset()
-		dev.VM.Console.Text()
 		resets := dev.Resets()
 		starts := dev.VM.Console.Count(`starting slot a, bootcount \d+ of`)
 		run(t, dev, "updaterctl", "install", "--reboot", url(server, bad[assets.BrokenInit]))

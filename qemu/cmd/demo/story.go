@@ -21,7 +21,7 @@ import (
 	"github.com/updaterd/updaterd/updaterd/client"
 )
 
-const health = `units = ["dbus.service", "systemd-networkd.service"]
+const health = `units = ["dbus.service", "systemd-logind.service"]
 min_uptime = "3s"
 deadline = "4m"`
 
