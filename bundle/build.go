@@ -121,7 +121,9 @@ func openInput(path string) (input, error) {
 	}
 	// Not Stat: a block device has its size only here.
 	size, err := f.Seek(0, io.SeekEnd)
-	if err == nil && size == 0 {
+	if info, e := f.Stat(); e == nil && info.IsDir() {
+		err = errors.New("it is a directory")
+	} else if err == nil && size == 0 {
 		err = errors.New("it is empty")
 	}
 	if err != nil {

@@ -159,7 +159,7 @@ func TestBuildRefuses(t *testing.T) {
 		"no image":          {func(_ string, s *Spec) { s.Images = nil }, "0 images"},
 		"no such image":     {func(dir string, s *Spec) { s.Images[0].Path = dir + "/none" }, "none"},
 		"empty image":       {func(dir string, s *Spec) { s.Images[0].Path = dir + "/empty" }, "empty"},
-		"image is a folder": {func(dir string, s *Spec) { s.Images[0].Path = dir }, ""},
+		"image is a folder": {func(dir string, s *Spec) { s.Images[0].Path = dir }, "a directory"},
 		"no such source":    {func(dir string, s *Spec) { s.Images[0].Deltas[0].Path = dir + "/none" }, "none"},
 		"empty source":      {func(dir string, s *Spec) { s.Images[0].Deltas[0].Path = dir + "/empty" }, "empty"},
 		"class twice":       {func(_ string, s *Spec) { s.Images[1].Class = "rootfs" }, "two images"},

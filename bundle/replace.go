@@ -3,7 +3,9 @@
 package bundle
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -18,6 +20,10 @@ type replacement struct {
 func createReplacement(path string) (*replacement, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
+		var p *fs.PathError
+		if errors.As(err, &p) {
+			p.Path = path // nobody knows the temporary name
+		}
 		return nil, err
 	}
 	return &replacement{File: f, path: path}, nil
