@@ -5,32 +5,37 @@ package main
 import (
 	"context"
 	"fmt"
+
+	"github.com/updaterd/updaterd/sign/cli"
 )
 
-const aboutApply = `Usage: updater-bundle apply --keyring DIR --image CLASS [--source OLDFILE] --out OUT FILE
+const aboutApply = `Usage: updater-bundle apply --keyring DIR --image CLASS [--source OLDFILE] -o OUT FILE
 
 Makes an image from a bundle as a device does. With --source it takes the delta
 for that older image; a chunk that does not come out right, because the source
 was touched, comes from the full recipe instead. Tells how many chunks that
 were and the bytes a device would have downloaded.
 
-  updater-bundle apply --keyring keys/ --image rootfs --source v1.1.ext4 --out v1.2.ext4 demo-1.2.0.upb
+  updater-bundle apply --keyring keys/ --image rootfs --source v1.1.ext4 -o v1.2.ext4 demo-1.2.0.upb
 `
 
 func (c *command) apply(ctx context.Context, args []string) error {
-	f := c.flags("apply", aboutApply)
+	f := c.Flags("apply", aboutApply)
 	class := f.String("image", "", "`CLASS` of the image to make")
-	source := f.String("source", "", "older image, as `OLDFILE`")
-	out := f.String("out", "", "write the image to `OUT`")
-	trust := c.trustOptions(f)
-	operands, err := c.parse(f, args, 1)
+	source := f.String("source", "", "`OLDFILE`: an older image; without it the full recipe is taken")
+	out := f.String("o", "", "write the image to `OUT`")
+	trust := cli.TrustOptions(f)
+	operands, err := c.Parse(f, args, "FILE")
 	if err != nil {
 		return err
 	}
-	if trust.dir == "" || *class == "" || *out == "" {
-		return c.misuse(f, "--keyring, --image and --out are needed")
+	if trust.Dir == "" || *class == "" || *out == "" {
+		return cli.Misuse("--keyring, --image and -o are needed")
 	}
-	file, err := trust.open(operands[0])
+	if err := cli.Apart(*out, operands[0], *source); err != nil {
+		return err
+	}
+	file, err := open(trust, operands[0])
 	if err != nil {
 		return err
 	}
@@ -42,9 +47,9 @@ func (c *command) apply(ctx context.Context, args []string) error {
 		return err
 	}
 	img := file.Manifest.Image(*class)
-	fmt.Fprintf(c.stdout, "recipe: %s (%s)\n", img.Recipes[a.Recipe].Kind, a.Why)
-	fmt.Fprintf(c.stdout, "chunks: %d, %d from patches, %d fell back to the full recipe\n", a.Chunks, a.Patched, a.Fallback)
-	fmt.Fprintf(c.stdout, "download: %d bytes, %d of them for the fall-back\n", a.Fetched, a.FallbackBytes)
-	fmt.Fprintf(c.stdout, "%s: %d bytes, %v\n", *out, img.Size, img.Digest)
+	fmt.Fprintf(c.Stdout, "recipe: %s (%s)\n", img.Recipes[a.Recipe].Kind, a.Why)
+	fmt.Fprintf(c.Stdout, "chunks: %d, %d from patches, %d fell back to the full recipe\n", a.Chunks, a.Patched, a.Fallback)
+	fmt.Fprintf(c.Stdout, "download: %d bytes, %d of them for the fall-back\n", a.Fetched, a.FallbackBytes)
+	fmt.Fprintf(c.Stdout, "%s: %d bytes, %v\n", *out, img.Size, img.Digest)
 	return nil
 }

@@ -12,9 +12,10 @@ import (
 	"time"
 
 	"github.com/updaterd/updaterd/bundle"
+	"github.com/updaterd/updaterd/sign/cli"
 )
 
-const aboutCreate = `Usage: updater-bundle create --compatible NAME --version V --image CLASS=FILE [OPTIONS] --key KEY -o OUT
+const aboutCreate = `Usage: updater-bundle create --compatible NAME --version VERSION --image CLASS=FILE --key KEY -o OUT [OPTION]...
 
 Makes a signed bundle. Each image is a raw image of a slot class. It is always
 there in full; --delta-from adds a much smaller way for devices that have
@@ -23,15 +24,15 @@ exactly that older image.
 The same input, options and time give the same bytes, the signature apart. The
 time is --created, else SOURCE_DATE_EPOCH, else now.
 
-The build id of an image is BUILD_ID of the os-release found in it. Compressed
-file systems hide it: then give it yourself.
+The build id of an image is BUILD_ID of the os-release found in it, which must
+have an ID too. Compressed file systems hide it: then give it yourself.
 
   updater-bundle create --compatible demo-board --version 1.2.0 --image rootfs=v1.2.ext4 \
       --delta-from rootfs=v1.1.ext4 --key release.key -o demo-1.2.0.upb
 `
 
 func (c *command) create(ctx context.Context, args []string) error {
-	f := c.flags("create", aboutCreate)
+	f := c.Flags("create", aboutCreate)
 	var o createOptions
 	f.Var(&o.compatible, "compatible", "`NAME` of a kind of device this release is for; may be given again")
 	f.StringVar(&o.version, "version", "", "`VERSION`, a label for people")
@@ -44,33 +45,36 @@ func (c *command) create(ctx context.Context, args []string) error {
 	f.Var(&o.annotations, "annotation", "`KEY=VALUE`: signed text that devices ignore; may be given again")
 	f.Int64Var(&o.chunkSize, "chunk-size", bundle.DefaultChunkSize, "`BYTES` of a chunk, a power of two")
 	out := f.String("o", "", "write the bundle to `OUT`")
-	keys := c.keyOptions(f)
-	if _, err := c.parse(f, args, 0); err != nil {
+	keys := cli.KeyOptions(f)
+	if _, err := c.Parse(f, args); err != nil {
 		return err
 	}
 	for _, need := range []struct {
 		missing bool
 		what    string
 	}{
-		{len(o.compatible) == 0, "--compatible NAME"}, {o.version == "", "--version V"},
-		{len(o.images) == 0, "--image CLASS=FILE"}, {len(keys.refs) == 0, "--key KEY"}, {*out == "", "-o OUT"},
+		{len(o.compatible) == 0, "--compatible NAME"}, {o.version == "", "--version VERSION"},
+		{len(o.images) == 0, "--image CLASS=FILE"}, {len(keys.Refs) == 0, "--key KEY"}, {*out == "", "-o OUT"},
 	} {
 		if need.missing {
-			return c.misuse(f, "%s is missing", need.what)
+			return cli.Misuse("%s is missing", need.what)
 		}
 	}
-	spec, err := o.spec(isSet(f, "sequence"), c.getenv)
-	if err != nil {
-		return c.misuse(f, "%v", err)
+	if err := cli.Apart(*out, keys.Refs...); err != nil {
+		return err
 	}
-	if spec.Signers, err = keys.load(ctx, c); err != nil {
+	spec, err := o.spec(isSet(f, "sequence"), c.Getenv)
+	if err != nil {
+		return cli.Misuse("%v", err)
+	}
+	if spec.Signers, err = keys.Load(ctx, c.Program); err != nil {
 		return err
 	}
 	report, end := c.progress("building")
 	spec.Progress = report
 	spec.Note = func(s string) {
 		end()
-		fmt.Fprintf(c.stderr, "note: %s\n", s)
+		fmt.Fprintf(c.Stderr, "note: %s\n", s)
 	}
 	err = bundle.Build(ctx, *out, spec)
 	end()
@@ -95,13 +99,13 @@ func (c *command) describe(path string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.stdout, "%s: %s\n", path, size(int64(len(head))+m.PayloadSize()))
+	fmt.Fprintf(c.Stdout, "%s: %s\n", path, size(int64(len(head))+m.PayloadSize()))
 	c.printImages(m)
 	return nil
 }
 
 type createOptions struct {
-	compatible, images, deltas, buildIDs, annotations list
+	compatible, images, deltas, buildIDs, annotations cli.List
 	version, created                                  string
 	sequence, floor                                   uint64
 	chunkSize                                         int64
@@ -109,7 +113,7 @@ type createOptions struct {
 
 func (o *createOptions) spec(sequenceSet bool, getenv func(string) (string, bool)) (bundle.Spec, error) {
 	s := bundle.Spec{Compatible: o.compatible, Version: o.version, Floor: o.floor, Sequence: o.sequence, ChunkSize: o.chunkSize}
-	if o.chunkSize <= 0 {
+	if o.chunkSize < bundle.MinChunkSize || o.chunkSize > bundle.MaxChunkSize || o.chunkSize&(o.chunkSize-1) != 0 {
 		return s, fmt.Errorf("--chunk-size %d: want a power of two from %d to %d", o.chunkSize, bundle.MinChunkSize, bundle.MaxChunkSize)
 	}
 	var err error

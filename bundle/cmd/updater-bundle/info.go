@@ -14,9 +14,10 @@ import (
 	"time"
 
 	"github.com/updaterd/updaterd/bundle"
+	"github.com/updaterd/updaterd/sign/cli"
 )
 
-const aboutInfo = `Usage: updater-bundle info [--json] [--keyring DIR] FILE
+const aboutInfo = `Usage: updater-bundle info [--keyring DIR [--threshold NUMBER]] [--json] FILE
 
 Tells what is in a bundle: the release, its images, and for each recipe its
 kind, the source it needs and the bytes a device downloads for it (tables and
@@ -29,10 +30,10 @@ bundle may come from anyone.
 `
 
 func (c *command) info(_ context.Context, args []string) error {
-	f := c.flags("info", aboutInfo)
+	f := c.Flags("info", aboutInfo)
 	asJSON := f.Bool("json", false, "print JSON")
-	trust := c.trustOptions(f)
-	operands, err := c.parse(f, args, 1)
+	trust := cli.TrustOptions(f)
+	operands, err := c.Parse(f, args, "FILE")
 	if err != nil {
 		return err
 	}
@@ -41,7 +42,7 @@ func (c *command) info(_ context.Context, args []string) error {
 		return err
 	}
 	if *asJSON {
-		enc := json.NewEncoder(c.stdout)
+		enc := json.NewEncoder(c.Stdout)
 		enc.SetIndent("", "  ")
 		return enc.Encode(about)
 	}
@@ -86,9 +87,9 @@ type aboutRecipe struct {
 }
 
 // look opens a bundle with a keyring, or shows what nobody has verified.
-func look(path string, trust *trustOptions) (*about, error) {
-	if trust.dir != "" {
-		f, err := trust.open(path)
+func look(path string, trust *cli.Trust) (*about, error) {
+	if trust.Dir != "" {
+		f, err := open(trust, path)
 		if err != nil {
 			return nil, err
 		}
@@ -149,11 +150,11 @@ func describeManifest(m *bundle.Manifest, head int64) *about {
 
 func (c *command) printAbout(a *about) {
 	if a.Verified {
-		fmt.Fprintf(c.stdout, "signatures verified, key %s\n", strings.Join(a.KeyIDs, ", "))
+		fmt.Fprintf(c.Stdout, "signatures verified, key %s\n", strings.Join(a.KeyIDs, ", "))
 	} else {
-		fmt.Fprintln(c.stdout, "UNVERIFIED: nobody checked the signatures, so this bundle may come from anyone. Give --keyring DIR.")
+		fmt.Fprintln(c.Stdout, "UNVERIFIED: nobody checked the signatures, so this bundle may come from anyone. Give --keyring DIR.")
 	}
-	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(c.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "version\t%s\n", a.Version)
 	fmt.Fprintf(w, "sequence\t%d\n", a.Sequence)
 	fmt.Fprintf(w, "floor\t%d\n", a.Floor)
@@ -176,8 +177,8 @@ func (c *command) printImages(m *bundle.Manifest) {
 		if img.BuildID != "" {
 			build = "build " + img.BuildID
 		}
-		fmt.Fprintf(c.stdout, "\nimage %s: %s, %s, in chunks of %s\n  %v\n", img.Class, size(img.Size), build, size(img.ChunkSize), img.Digest)
-		w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintf(c.Stdout, "\nimage %s: %s, %s, in chunks of %s\n  %v\n", img.Class, size(img.Size), build, size(img.ChunkSize), img.Digest)
+		w := tabwriter.NewWriter(c.Stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "  KIND\tDOWNLOAD\tBYTES\tSOURCE")
 		for k := range img.Recipes {
 			r := &img.Recipes[k]

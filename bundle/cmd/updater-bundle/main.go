@@ -1,30 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Updater-bundle makes bundles and looks into them: see updater-bundle help.
+// Updater-bundle makes bundles and looks into them: see updater-bundle --help.
 package main
 
 import (
-	"context"
 	"errors"
-	"flag"
-	"fmt"
-	"io"
-	"os"
-	"os/signal"
-	"syscall"
+	"slices"
 
 	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/sign"
+	"github.com/updaterd/updaterd/sign/cli"
 )
 
-const exitHelp = `Exit status: 0 done; 1 something went wrong; 2 wrong usage; 3 the bundle is
-malformed or damaged, or not signed by enough keys of the keyring. Unless it is
-0, no output file was written.
-`
+// version is set by the Makefile.
+var version = "unknown"
 
 const usage = `updater-bundle makes the signed file of a release, and checks and tries such files.
 
-Usage: updater-bundle COMMAND [OPTIONS] ...
+Usage: updater-bundle COMMAND [OPTION]... [ARGUMENT]
+       updater-bundle --version
 
 Commands:
   create   make a bundle from raw images
@@ -34,78 +28,39 @@ Commands:
   resign   sign a bundle anew, or add a signature
   serve    serve a directory over HTTP, for trying things out
 
-"updater-bundle COMMAND -h" tells the options of a command and gives an example.
+"updater-bundle help COMMAND" tells more about one of them and gives an example.
 Keys are made by updater-sign.
 
-An encrypted private key gets its passphrase from --passphrase-file (first
-line), else from the variable UPDATERD_KEY_PASSPHRASE, else from the terminal.
+` + cli.PassphraseHelp
 
-` + exitHelp
+const exitCodes = `Exit codes:
+  0  done
+  1  failed: the message says why
+  2  the command line is wrong
+  3  the bundle is malformed or damaged, or not signed by enough keys of the keyring
+Unless it is 0, no output file was written.
+`
 
-// The exit statuses, as the usage text tells them.
-const (
-	exitDone = iota
-	exitFailed
-	exitUsage
-	exitUntrusted
-)
+// command is one run of the program.
+type command struct{ *cli.Program }
 
-// errUsage stands for a message that was already printed.
-var errUsage = errors.New("usage")
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second Ctrl-C ends the program at once.
-	context.AfterFunc(ctx, stop)
-	c := &command{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.LookupEnv}
-	status := c.run(ctx, os.Args[1:])
-	stop()
-	os.Exit(status)
+func newCommand() *command {
+	return &command{&cli.Program{
+		Name: "updater-bundle", Version: version, Overview: usage, ExitCodes: exitCodes,
+		Untrusted: damaged, Hint: hint,
+	}}
 }
 
-// command is what a command may touch.
-type command struct {
-	stdin          *os.File
-	stdout, stderr io.Writer
-	getenv         func(string) (string, bool)
-}
-
-func (c *command) run(ctx context.Context, args []string) int {
-	verbs := map[string]func(context.Context, []string) error{
+func (c *command) commands() map[string]cli.Command {
+	return map[string]cli.Command{
 		"create": c.create, "info": c.info, "verify": c.verify,
 		"apply": c.apply, "resign": c.resign, "serve": c.serve,
 	}
-	if len(args) == 0 {
-		fmt.Fprint(c.stderr, usage)
-		return exitUsage
-	}
-	verb, known := verbs[args[0]]
-	switch {
-	case args[0] == "help" || args[0] == "-h" || args[0] == "--help":
-		fmt.Fprint(c.stdout, usage)
-		return exitDone
-	case !known:
-		fmt.Fprintf(c.stderr, "updater-bundle: unknown command %q\nhint: run \"updater-bundle help\"\n", args[0])
-		return exitUsage
-	}
-	err := verb(ctx, args[1:])
-	switch {
-	case err == nil || errors.Is(err, flag.ErrHelp):
-		return exitDone
-	case errors.Is(err, errUsage):
-		return exitUsage
-	case ctx.Err() != nil:
-		fmt.Fprintln(c.stderr, "updater-bundle: interrupted, nothing was written")
-		return exitFailed
-	}
-	fmt.Fprintf(c.stderr, "updater-bundle: %v\n", err)
-	if h := hint(err); h != "" {
-		fmt.Fprintf(c.stderr, "hint: %s\n", h)
-	}
-	if damaged(err) {
-		return exitUntrusted
-	}
-	return exitFailed
+}
+
+func main() {
+	c := newCommand()
+	c.Main(c.commands())
 }
 
 // notABundle are the errors that tell a bad bundle from a bad day.
@@ -115,12 +70,7 @@ var notABundle = []error{
 }
 
 func damaged(err error) bool {
-	for _, e := range notABundle {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(notABundle, func(e error) bool { return errors.Is(err, e) })
 }
 
 // hint is the next step, if there is one.
@@ -136,51 +86,11 @@ func hint(err error) string {
 	return ""
 }
 
-// flags starts the flag set of a command; about is its help text.
-func (c *command) flags(name, about string) *flag.FlagSet {
-	f := flag.NewFlagSet(name, flag.ContinueOnError)
-	f.SetOutput(io.Discard)
-	f.Usage = func() {
-		fmt.Fprint(f.Output(), about, "\nOptions:\n")
-		f.PrintDefaults()
-		fmt.Fprint(f.Output(), "\n", exitHelp)
+// open opens a bundle that enough keys have signed.
+func open(trust *cli.Trust, path string) (*bundle.File, error) {
+	keyring, err := trust.Keyring()
+	if err != nil {
+		return nil, err
 	}
-	return f
+	return bundle.Open(path, keyring, trust.Threshold)
 }
-
-// parse reads options and operands in any order, and insists on want operands.
-func (c *command) parse(f *flag.FlagSet, args []string, want int) ([]string, error) {
-	var operands []string
-	for {
-		err := f.Parse(args)
-		if errors.Is(err, flag.ErrHelp) {
-			f.SetOutput(c.stdout)
-			f.Usage()
-			return nil, err
-		}
-		if err != nil {
-			return nil, c.misuse(f, "%v", err)
-		}
-		if f.NArg() == 0 {
-			break
-		}
-		operands = append(operands, f.Arg(0))
-		args = f.Args()[1:]
-	}
-	if len(operands) != want {
-		return nil, c.misuse(f, "%d operands given, want %d", len(operands), want)
-	}
-	return operands, nil
-}
-
-// misuse tells what is wrong with the command line and where help is.
-func (c *command) misuse(f *flag.FlagSet, format string, args ...any) error {
-	fmt.Fprintf(c.stderr, "updater-bundle %s: %s\nhint: run \"updater-bundle %s -h\"\n", f.Name(), fmt.Sprintf(format, args...), f.Name())
-	return errUsage
-}
-
-// list is an option that may be given several times.
-type list []string
-
-func (l *list) String() string     { return fmt.Sprint([]string(*l)) }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }

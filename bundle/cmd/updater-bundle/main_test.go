@@ -20,6 +20,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/updaterd/updaterd/sign"
+	"github.com/updaterd/updaterd/sign/cli"
 )
 
 func TestMain(m *testing.M) {
@@ -125,10 +126,11 @@ func TestServe(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	r, w := io.Pipe()
-	c := &command{stdout: w, stderr: io.Discard}
+	c := newCommand()
+	c.Stdout, c.Stderr = w, io.Discard
 	ended := make(chan int, 1)
 	go func() {
-		ended <- c.run(ctx, []string{"serve", "--listen", "127.0.0.1:0", dir})
+		ended <- c.Run(ctx, c.commands(), []string{"serve", "--listen", "127.0.0.1:0", dir})
 		w.Close()
 	}()
 	// A response is only complete once its line is written, so somebody must
@@ -180,7 +182,7 @@ func TestServe(t *testing.T) {
 		}
 	}
 	cancel()
-	if status := <-ended; status != exitDone {
+	if status := <-ended; status != cli.ExitDone {
 		t.Errorf("serve ends with %d", status)
 	}
 }
@@ -189,11 +191,12 @@ func TestServe(t *testing.T) {
 func TestHelp(t *testing.T) {
 	for _, verb := range []string{"create", "info", "verify", "apply", "resign", "serve"} {
 		var out, errs strings.Builder
-		c := &command{stdout: &out, stderr: &errs}
-		if got := c.run(context.Background(), []string{verb, "-h"}); got != exitDone || errs.Len() > 0 {
+		c := newCommand()
+		c.Stdout, c.Stderr = &out, &errs
+		if got := c.Run(context.Background(), c.commands(), []string{verb, "-h"}); got != cli.ExitDone || errs.Len() > 0 {
 			t.Errorf("%s -h: status %d, %s", verb, got, errs.String())
 		}
-		for _, want := range []string{"Usage: updater-bundle " + verb, "\n  updater-bundle " + verb, "Exit status"} {
+		for _, want := range []string{"Usage: updater-bundle " + verb, "\n  updater-bundle " + verb, "Exit codes"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("%s -h does not say %q", verb, want)
 			}

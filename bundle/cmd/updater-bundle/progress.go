@@ -13,7 +13,7 @@ import (
 // progress returns a callback that keeps one line of standard error up to date,
 // and a function that ends the line. On anything but a terminal both do nothing.
 func (c *command) progress(verb string) (report func(done, total int64), end func()) {
-	f, ok := c.stderr.(*os.File)
+	f, ok := c.Stderr.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil, func() {}
 	}

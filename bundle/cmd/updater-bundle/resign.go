@@ -5,6 +5,8 @@ package main
 import (
 	"context"
 	"fmt"
+
+	"github.com/updaterd/updaterd/sign/cli"
 )
 
 const aboutResign = `Usage: updater-bundle resign --keyring DIR --key KEY [--key KEY]... [--add] -o OUT FILE
@@ -18,23 +20,26 @@ bundle is verified against a keyring first. OUT may be FILE itself.
 `
 
 func (c *command) resign(ctx context.Context, args []string) error {
-	f := c.flags("resign", aboutResign)
+	f := c.Flags("resign", aboutResign)
 	out := f.String("o", "", "write the bundle to `OUT`")
 	add := f.Bool("add", false, "keep the signatures that are there")
-	keys, trust := c.keyOptions(f), c.trustOptions(f)
-	operands, err := c.parse(f, args, 1)
+	keys, trust := cli.KeyOptions(f), cli.TrustOptions(f)
+	operands, err := c.Parse(f, args, "FILE")
 	if err != nil {
 		return err
 	}
-	if trust.dir == "" || len(keys.refs) == 0 || *out == "" {
-		return c.misuse(f, "--keyring, --key and -o are needed")
+	if trust.Dir == "" || len(keys.Refs) == 0 || *out == "" {
+		return cli.Misuse("--keyring, --key and -o are needed")
 	}
-	file, err := trust.open(operands[0])
+	if err := cli.Apart(*out, keys.Refs...); err != nil {
+		return err
+	}
+	file, err := open(trust, operands[0])
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	signers, err := keys.load(ctx, c)
+	signers, err := keys.Load(ctx, c.Program)
 	if err != nil {
 		return err
 	}
@@ -42,7 +47,7 @@ func (c *command) resign(ctx context.Context, args []string) error {
 		return err
 	}
 	for _, s := range signers {
-		fmt.Fprintf(c.stdout, "%s: signed with key %s\n", *out, s.KeyID())
+		fmt.Fprintf(c.Stdout, "%s: signed with key %s\n", *out, s.KeyID())
 	}
 	return nil
 }

@@ -26,9 +26,9 @@ Only this machine can reach it unless --listen says otherwise. Ends with Ctrl-C.
 `
 
 func (c *command) serve(ctx context.Context, args []string) error {
-	f := c.flags("serve", aboutServe)
+	f := c.Flags("serve", aboutServe)
 	listen := f.String("listen", "127.0.0.1:8080", "`ADDRESS` to listen on; port 0 takes a free one")
-	operands, err := c.parse(f, args, 1)
+	operands, err := c.Parse(f, args, "DIR")
 	if err != nil {
 		return err
 	}
@@ -43,16 +43,16 @@ func (c *command) serve(ctx context.Context, args []string) error {
 		return fmt.Errorf("serve: %w; choose another address with --listen", err)
 	}
 	base := "http://" + l.Addr().String() + "/"
-	fmt.Fprintf(c.stdout, "serving %s at %s\n", operands[0], base)
+	fmt.Fprintf(c.Stdout, "serving %s at %s\n", operands[0], base)
 	bundles, err := filepath.Glob(filepath.Join(operands[0], "*.upb"))
 	if err != nil {
 		return err
 	}
 	for _, path := range bundles {
-		fmt.Fprintf(c.stdout, "%s%s\n", base, url.PathEscape(filepath.Base(path)))
+		fmt.Fprintf(c.Stdout, "%s%s\n", base, url.PathEscape(filepath.Base(path)))
 	}
 	server := &http.Server{
-		Handler:           &logged{next: http.FileServerFS(root.FS()), print: func(s string) { fmt.Fprintln(c.stdout, s) }},
+		Handler:           &logged{next: readOnly(http.FileServerFS(root.FS())), print: func(s string) { fmt.Fprintln(c.Stdout, s) }},
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       time.Minute,
 	}
@@ -62,6 +62,18 @@ func (c *command) serve(ctx context.Context, args []string) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
+}
+
+// readOnly refuses what is not a request for a file.
+func readOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "only GET and HEAD are served", http.StatusMethodNotAllowed)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // logged prints one line for each request.

@@ -9,9 +9,10 @@ import (
 	"strings"
 
 	"github.com/updaterd/updaterd/bundle"
+	"github.com/updaterd/updaterd/sign/cli"
 )
 
-const aboutVerify = `Usage: updater-bundle verify --keyring DIR [--threshold N] [--json] FILE
+const aboutVerify = `Usage: updater-bundle verify --keyring DIR [--threshold NUMBER] [--json] FILE
 
 Checks all that can be checked without a device: the signatures, that every
 byte of the file is accounted for, that every encoded chunk of every recipe is
@@ -23,17 +24,17 @@ shows only with its source: see "updater-bundle apply".
 `
 
 func (c *command) verify(ctx context.Context, args []string) error {
-	f := c.flags("verify", aboutVerify)
+	f := c.Flags("verify", aboutVerify)
 	asJSON := f.Bool("json", false, "print JSON")
-	trust := c.trustOptions(f)
-	operands, err := c.parse(f, args, 1)
+	trust := cli.TrustOptions(f)
+	operands, err := c.Parse(f, args, "FILE")
 	if err != nil {
 		return err
 	}
-	if trust.dir == "" {
-		return c.misuse(f, "--keyring DIR is missing")
+	if trust.Dir == "" {
+		return cli.Misuse("--keyring DIR is missing")
 	}
-	file, err := trust.open(operands[0])
+	file, err := open(trust, operands[0])
 	if err != nil {
 		return err
 	}
@@ -45,7 +46,7 @@ func (c *command) verify(ctx context.Context, args []string) error {
 		return fmt.Errorf("verify %s: %w", operands[0], err)
 	}
 	if *asJSON {
-		enc := json.NewEncoder(c.stdout)
+		enc := json.NewEncoder(c.Stdout)
 		enc.SetIndent("", "  ")
 		return enc.Encode(struct {
 			Digest  string           `json:"digest"`
@@ -59,8 +60,8 @@ func (c *command) verify(ctx context.Context, args []string) error {
 		if r.Kind != bundle.KindFull {
 			what = fmt.Sprintf("%d decoded, %d need the source", r.Decoded, r.Chunks-r.Decoded)
 		}
-		fmt.Fprintf(c.stdout, "%s: %s: %d chunks (%s) authentic, %s\n", r.Class, r.Kind, r.Chunks, size(r.Bytes), what)
+		fmt.Fprintf(c.Stdout, "%s: %s: %d chunks (%s) authentic, %s\n", r.Class, r.Kind, r.Chunks, size(r.Bytes), what)
 	}
-	fmt.Fprintf(c.stdout, "good: version %s, signed by %s\n", file.Manifest.Version, strings.Join(file.KeyIDs, ", "))
+	fmt.Fprintf(c.Stdout, "good: version %s, signed by %s\n", file.Manifest.Version, strings.Join(file.KeyIDs, ", "))
 	return nil
 }

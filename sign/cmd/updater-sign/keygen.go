@@ -3,13 +3,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
 	"github.com/updaterd/updaterd/sign"
+	"github.com/updaterd/updaterd/sign/cli"
 )
 
-const aboutKeygen = `Usage: updater-sign keygen [OPTIONS] -o NAME
+const aboutKeygen = `Usage: updater-sign keygen [--algorithm ALGORITHM] [--encrypt] [--passphrase-file FILE] -o NAME
 
 Makes a key pair: NAME.key, the private key, readable by its owner only, and
 NAME.pub, which goes into the keyring of devices. Existing files are never overwritten.
@@ -17,17 +19,20 @@ NAME.pub, which goes into the keyring of devices. Existing files are never overw
   updater-sign keygen --encrypt -o release
 `
 
-func (c *command) keygen(args []string) (err error) {
-	f := c.flags("keygen", aboutKeygen)
+func (c *command) keygen(ctx context.Context, args []string) (err error) {
+	f := c.Flags("keygen", aboutKeygen)
 	name := f.String("o", "", "write `NAME`.key and NAME.pub")
 	algorithm := f.String("algorithm", sign.ECDSAP256, "`ALGORITHM`: "+sign.ECDSAP256+" or "+sign.Ed25519)
 	encrypt := f.Bool("encrypt", false, "encrypt the private key; implied by --passphrase-file and UPDATERD_KEY_PASSPHRASE")
 	passFile := f.String("passphrase-file", "", "take the passphrase from the first line of `FILE`")
-	if _, err := c.parse(f, args, 0); err != nil {
+	if _, err := c.Parse(f, args); err != nil {
 		return err
 	}
 	if *name == "" {
-		return c.misuse(f, "-o NAME is missing")
+		return cli.Misuse("-o NAME is missing")
+	}
+	if *algorithm != sign.ECDSAP256 && *algorithm != sign.Ed25519 {
+		return cli.Misuse("--algorithm %q: use %s or %s", *algorithm, sign.ECDSAP256, sign.Ed25519)
 	}
 	private, public := *name+".key", *name+".pub"
 	for _, path := range []string{private, public} {
@@ -36,8 +41,8 @@ func (c *command) keygen(args []string) (err error) {
 		}
 	}
 	var passphrase []byte
-	if _, given := c.getenv(passphraseVariable); *encrypt || *passFile != "" || given {
-		if passphrase, err = c.newPassphrase(*passFile); err != nil {
+	if _, given := c.Getenv(cli.PassphraseVariable); *encrypt || *passFile != "" || given {
+		if passphrase, err = c.NewPassphrase(ctx, *passFile); err != nil {
 			return fmt.Errorf("make key: %w", err)
 		}
 	}
@@ -64,7 +69,7 @@ func (c *command) keygen(args []string) (err error) {
 	if passphrase != nil {
 		how = "encrypted"
 	}
-	fmt.Fprintf(c.stdout, "private key %s (%s, %s)\npublic key %s\nkey id %s\n", private, *algorithm, how, public, id)
+	fmt.Fprintf(c.Stdout, "private key %s (%s, %s)\npublic key %s\nkey id %s\n", private, *algorithm, how, public, id)
 	return nil
 }
 

@@ -3,9 +3,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/updaterd/updaterd/sign"
+	"github.com/updaterd/updaterd/sign/cli"
 )
 
 const aboutResign = `Usage: updater-sign resign --type TYPE --key KEY [--key KEY]... (--keyring DIR | --unverified) [--add] -o OUT ENVELOPE
@@ -20,33 +22,36 @@ have checked by other means.
   updater-sign resign --type application/vnd.example+json --keyring old-keys/ --key new.key -o new.dsse old.dsse
 `
 
-func (c *command) resign(args []string) error {
-	f := c.flags("resign", aboutResign)
+func (c *command) resign(ctx context.Context, args []string) error {
+	f := c.Flags("resign", aboutResign)
 	payloadType := f.String("type", "", "payload `TYPE` that is expected")
 	out := f.String("o", "", "write the new envelope to `OUT` (- for standard output); it may be ENVELOPE itself")
 	add := f.Bool("add", false, "keep the signatures that are there")
 	unverified := f.Bool("unverified", false, "sign without verifying first")
-	keys, trust := c.keyOptions(f), c.trustOptions(f)
-	operands, err := c.parse(f, args, 1)
+	keys, trust := cli.KeyOptions(f), cli.TrustOptions(f)
+	operands, err := c.Parse(f, args, "ENVELOPE")
 	if err != nil {
 		return err
 	}
-	if *payloadType == "" || *out == "" || len(keys.refs) == 0 {
-		return c.misuse(f, "--type, --key and -o are needed")
+	if *payloadType == "" || *out == "" || len(keys.Refs) == 0 {
+		return cli.Misuse("--type, --key and -o are needed")
 	}
-	if (trust.dir != "") == *unverified {
-		return c.misuse(f, "one of --keyring and --unverified is needed")
+	if err := cli.Apart(*out, keys.Refs...); err != nil {
+		return err
+	}
+	if (trust.Dir != "") == *unverified {
+		return cli.Misuse("one of --keyring and --unverified is needed")
 	}
 	envelope, err := readFile(operands[0], sign.MaxEnvelope)
 	if err != nil {
 		return fmt.Errorf("resign: %w", err)
 	}
 	if !*unverified {
-		if _, err := trust.verify(envelope, *payloadType); err != nil {
+		if _, err := verify(trust, envelope, *payloadType); err != nil {
 			return err
 		}
 	}
-	signers, err := keys.load(c)
+	signers, err := keys.Load(ctx, c.Program)
 	if err != nil {
 		return err
 	}

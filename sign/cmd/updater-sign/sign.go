@@ -4,13 +4,13 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
 	"github.com/updaterd/updaterd/sign"
+	"github.com/updaterd/updaterd/sign/cli"
 )
 
 const aboutSign = `Usage: updater-sign sign --type TYPE --key KEY [--key KEY]... -o ENVELOPE FILE
@@ -20,23 +20,26 @@ Signs FILE and writes an envelope that contains it.
   updater-sign sign --type application/vnd.example+json --key release.key -o notes.dsse notes.json
 `
 
-func (c *command) sign(args []string) error {
-	f := c.flags("sign", aboutSign)
+func (c *command) sign(ctx context.Context, args []string) error {
+	f := c.Flags("sign", aboutSign)
 	payloadType := f.String("type", "", "payload `TYPE`, a media type; verify must ask for the same")
 	out := f.String("o", "", "write the envelope to `ENVELOPE` (- for standard output)")
-	keys := c.keyOptions(f)
-	operands, err := c.parse(f, args, 1)
+	keys := cli.KeyOptions(f)
+	operands, err := c.Parse(f, args, "FILE")
 	if err != nil {
 		return err
 	}
-	if *payloadType == "" || *out == "" || len(keys.refs) == 0 {
-		return c.misuse(f, "--type, --key and -o are needed")
+	if *payloadType == "" || *out == "" || len(keys.Refs) == 0 {
+		return cli.Misuse("--type, --key and -o are needed")
+	}
+	if err := cli.Apart(*out, append(keys.Refs, operands...)...); err != nil {
+		return err
 	}
 	payload, err := readFile(operands[0], sign.MaxEnvelope)
 	if err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
-	signers, err := keys.load(c)
+	signers, err := keys.Load(ctx, c.Program)
 	if err != nil {
 		return err
 	}
@@ -45,31 +48,6 @@ func (c *command) sign(args []string) error {
 		return err
 	}
 	return c.write(*out, envelope)
-}
-
-// keyOptions are the options of every command that signs.
-type keyOptions struct {
-	refs     list
-	passFile string
-}
-
-func (c *command) keyOptions(f *flag.FlagSet) *keyOptions {
-	k := &keyOptions{}
-	f.Var(&k.refs, "key", "private `KEY`, a PEM file; give it again for more signatures")
-	f.StringVar(&k.passFile, "passphrase-file", "", "take the passphrase of the keys from the first line of `FILE`")
-	return k
-}
-
-func (k *keyOptions) load(c *command) ([]sign.Signer, error) {
-	var signers []sign.Signer
-	for _, ref := range k.refs {
-		s, err := sign.LoadSigner(context.Background(), ref, func() ([]byte, error) { return c.passphrase(k.passFile, ref) })
-		if err != nil {
-			return nil, err
-		}
-		signers = append(signers, s)
-	}
-	return signers, nil
 }
 
 // readFile reads a file that is at most limit bytes long.
@@ -92,7 +70,7 @@ func readFile(path string, limit int64) ([]byte, error) {
 // write puts a result in place as a whole or not at all.
 func (c *command) write(path string, b []byte) (err error) {
 	if path == "-" {
-		_, err := c.stdout.Write(b)
+		_, err := c.Stdout.Write(b)
 		return err
 	}
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
