@@ -199,8 +199,11 @@ func (e *CommandError) Error() string {
 	return fmt.Sprintf("%s in the guest: exit status %d: %s", strings.Join(e.Argv, " "), e.Exit, e.Stderr)
 }
 
-// Status is "updaterctl status --json".
+// Status is "updaterctl status --json". What is asked while the guest restarts
+// gets lost, so it is not waited for long.
 func (d *Device) Status(ctx context.Context) (*client.Status, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 15*time.Second, errors.New("no answer for 15 seconds"))
+	defer cancel()
 	out, err := d.Run(ctx, "updaterctl", "status", "--json")
 	if err != nil {
 		return nil, err
