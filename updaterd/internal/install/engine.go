@@ -208,9 +208,3 @@ func (e *Engine) release(path string) {
 	defer e.mu.Unlock()
 	delete(e.claimed, path)
 }
-
-func (e *Engine) writing(path string) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.claimed[path]
-}

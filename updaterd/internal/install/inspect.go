@@ -207,7 +207,10 @@ func (e *Engine) deviceSize(path string, booted bootctl.Slot) (int64, error) {
 			return 0, fail(update.NameBadState, "%s is the device of the booted slot %s, under another name", path, slotName(class, booted))
 		}
 	}
-	if e.writing(path) {
+	// While an Inspect has the device open, Install must not find it in use.
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.claimed[path] {
 		size, err := sizeOf(path)
 		return size, named(update.NameMedium, err)
 	}

@@ -149,8 +149,8 @@ func (w *work) close() {
 	}
 }
 
-func (w *work) progress(n int) {
-	w.done += int64(n)
+func (w *work) progress(n int64) {
+	w.done += n
 	w.report(update.Progress{Stage: w.stage, Done: w.done, Total: w.total, Fetched: w.p.fetched()})
 }
 
@@ -194,7 +194,7 @@ func (w *work) prescan(ctx context.Context, s *slot) error {
 			continue
 		}
 		w.stats.Unchanged += int64(len(b))
-		w.progress(len(b))
+		w.progress(int64(len(b)))
 	}
 	s.intact = len(s.need) == 0 && !wanted
 	if !s.intact && !wanted {

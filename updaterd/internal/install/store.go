@@ -27,7 +27,10 @@ import (
 //
 // Nothing in it is believed: all is checked against the manifest when it is
 // read. Being keyed by the recipe, it outlives a change of signature or server.
-type store struct{ dir string }
+type store struct {
+	dir     string
+	reserve int64
+}
 
 const (
 	fileChunks = "chunks"
@@ -44,7 +47,7 @@ func openStore(dir string) (store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return store{}, fmt.Errorf("make download directory: %w", err)
 	}
-	return store{dir}, nil
+	return store{dir, reserve}, nil
 }
 
 func storeKey(r *bundle.Recipe) string { return hex.EncodeToString(r.Table.Digest[:]) }
@@ -159,7 +162,7 @@ func (s store) room() (int64, error) {
 		return 0, &fs.PathError{Op: "statfs", Path: s.dir, Err: err}
 	}
 	used, err := s.used()
-	return int64(st.Bavail)*int64(st.Bsize) - reserve + used, err
+	return max(0, int64(st.Bavail)*int64(st.Bsize)-s.reserve) + used, err
 }
 
 func (s store) used() (n int64, err error) {

@@ -65,7 +65,7 @@ func (w *work) write(ctx context.Context, s *slot) error {
 				return err
 			}
 		}
-		w.progress(len(b))
+		w.progress(int64(len(b)))
 	}
 	return nil
 }
@@ -166,7 +166,7 @@ func (w *work) afford(cause error, wanted bool, n int64) error {
 // that the medium has replaced since.
 func (w *work) readBack(ctx context.Context, s *slot) error {
 	if s.intact {
-		w.progress(int(s.Size)) // prescan read all of it
+		w.progress(s.Size) // prescan read all of it
 		return nil
 	}
 	if err := s.sync(); err != nil {
@@ -181,7 +181,7 @@ func (w *work) readBack(ctx context.Context, s *slot) error {
 				return err
 			}
 		}
-		w.progress(s.ChunkLength(i))
+		w.progress(int64(s.ChunkLength(i)))
 	}
 	return nil
 }
