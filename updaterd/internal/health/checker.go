@@ -16,6 +16,8 @@ const (
 	defaultPoll  = time.Second
 	// unitTimeout bounds one question to systemd.
 	unitTimeout = 10 * time.Second
+	// shutdownDelay is how long a failure waits for a sign that the system stops.
+	shutdownDelay = time.Second
 )
 
 // Options says what a healthy system is. The zero value calls every system healthy.
@@ -118,6 +120,23 @@ func (c *Checker) Check(ctx context.Context, alive func()) error {
 	if alive == nil {
 		alive = func() {}
 	}
+	err := c.check(ctx, alive)
+	if err == nil {
+		return nil
+	}
+	// At a shutdown units fail and commands are killed, which may be seen before
+	// the daemon is told to stop: it must not roll a good system back.
+	select {
+	case <-ctx.Done():
+		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return fmt.Errorf("health check: %w", ctx.Err())
+		}
+	case <-time.After(shutdownDelay):
+	}
+	return err
+}
+
+func (c *Checker) check(ctx context.Context, alive func()) error {
 	w := &watch{checker: c, alive: alive, seen: map[string]instance{}, since: time.Now()}
 	poll := time.NewTicker(c.o.Poll)
 	defer poll.Stop()

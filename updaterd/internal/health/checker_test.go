@@ -70,24 +70,24 @@ func TestUnits(t *testing.T) {
 				u.Invocation = fmt.Sprint(at / (7 * time.Second))
 				return u, nil
 			}},
-		{name: "failed", took: 0, want: "unit app.service failed (exit-code)",
+		{name: "failed", took: shutdownDelay, want: "unit app.service failed (exit-code)",
 			unit: func(string, time.Duration) (Unit, error) {
 				u := loaded("failed", "failed")
 				u.Result = "exit-code"
 				return u, nil
 			}},
-		{name: "fails within the minimum uptime", took: 9 * time.Second, want: "unit app.service failed",
+		{name: "fails within the minimum uptime", took: 9*time.Second + shutdownDelay, want: "unit app.service failed",
 			unit: func(_ string, at time.Duration) (Unit, error) {
 				if at > 8*time.Second {
 					return loaded("failed", "failed"), nil
 				}
 				return running, nil
 			}},
-		{name: "not installed", took: 0, want: "unit app.service cannot be started: systemd says not-found",
+		{name: "not installed", took: shutdownDelay, want: "unit app.service cannot be started: systemd says not-found",
 			unit: func(string, time.Duration) (Unit, error) {
 				return Unit{LoadState: "not-found", ActiveState: "inactive"}, nil
 			}},
-		{name: "masked", took: 0, want: "systemd says masked",
+		{name: "masked", took: shutdownDelay, want: "systemd says masked",
 			unit: func(string, time.Duration) (Unit, error) {
 				return Unit{LoadState: "masked", ActiveState: "inactive"}, nil
 			}},
@@ -177,6 +177,31 @@ func TestCancelIsNoVerdict(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(10*time.Second+time.Second/2, cancel)
+		err = c.Check(ctx, nil)
+		var u *Unhealthy
+		if !errors.Is(err, context.Canceled) || errors.As(err, &u) {
+			t.Errorf("Check = %v; want context.Canceled and no verdict", err)
+		}
+	})
+}
+
+// At a shutdown units fail and commands are killed, some of them before the
+// daemon is told to stop.
+func TestShutdownIsNoVerdict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		c, err := New(Options{Units: []string{"app.service"}, MinUptime: time.Hour, Systemd: script{start,
+			func(_ string, at time.Duration) (Unit, error) {
+				if at < 5*time.Second {
+					return loaded("active", "running"), nil
+				}
+				return loaded("failed", "failed"), nil
+			}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(5*time.Second+time.Second/2, cancel)
 		err = c.Check(ctx, nil)
 		var u *Unhealthy
 		if !errors.Is(err, context.Canceled) || errors.As(err, &u) {
