@@ -167,6 +167,14 @@ func run(t *testing.T, d *device.Device, argv ...string) string {
 	return out
 }
 
+// installAndReboot installs, then reboots, in two steps: the answer to a command
+// that reboots by itself may not come before the device goes down.
+func installAndReboot(t *testing.T, d *device.Device, ref string) {
+	t.Helper()
+	run(t, d, "updaterctl", "install", ref)
+	run(t, d, "updaterctl", "reboot")
+}
+
 // Exit codes of updaterctl (docs/errors.md).
 const (
 	exitFailed        = 1

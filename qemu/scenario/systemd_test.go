@@ -82,7 +82,7 @@ func TestSystemd(t *testing.T) {
 		server.Reset()
 		resets := dev.Resets()
 		starts := dev.VM.Console.Count(`starting slot a, bootcount \d+ of`)
-		run(t, dev, "updaterctl", "install", "--reboot", url(server, bad[assets.BrokenInit]))
+		installAndReboot(t, dev, url(server, bad[assets.BrokenInit]))
 		// One reboot into the trial, and one after each of three panics.
 		if err := dev.AwaitReset(within(t, 8*time.Minute), resets+4); err != nil {
 			t.Fatal(err)
@@ -96,7 +96,7 @@ func TestSystemd(t *testing.T) {
 	})
 	step("4 hangs in the trial", func(t *testing.T) {
 		resets := dev.Resets()
-		run(t, dev, "updaterctl", "install", "--reboot", url(server, bad[assets.BrokenHang]))
+		installAndReboot(t, dev, url(server, bad[assets.BrokenHang]))
 		if err := dev.VM.ExpectEvent(within(t, 8*time.Minute), "WATCHDOG", 3); err != nil {
 			t.Fatal(err)
 		}
@@ -172,7 +172,7 @@ func failingHealth(t *testing.T, w *workshop, dev *device.Device, server *origin
 		t.Fatalf("the clock was not set back: %s", out)
 	}
 	resets := dev.Resets()
-	run(t, dev, "updaterctl", "install", "--reboot", url(server, name))
+	installAndReboot(t, dev, url(server, name))
 	if server.Sent() == 0 {
 		t.Fatal("the HTTPS server sent nothing")
 	}
