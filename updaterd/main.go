@@ -8,10 +8,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/updaterd/updaterd/bootctl/cli"
@@ -22,46 +24,60 @@ import (
 // version is set by the Makefile.
 var version = "unknown"
 
-const usage = `usage: updaterd [--config FILE]
+const usage = `Usage: updaterd [--config FILE]
+       updaterd --check [--config FILE]
        updaterd --print-config
        updaterd --version
 
 The A/B updater's daemon. It is started by systemd and driven over D-Bus, for
 instance with updaterctl.
 
+Options:
   --config FILE   the configuration (default /etc/updaterd/updaterd.toml)
   --check         read the configuration, say what is wrong with it, and end
   --print-config  print a configuration with every key, its default and its meaning
   --version       print the version
 
-Exit status: 0 when it was told to end, 1 on an error, 2 on wrong arguments.
+Exit codes:
+  0  done, or it was told to end
+  1  failed: the message says why
+  2  the command line is wrong
 `
 
 func main() {
 	switch filepath.Base(os.Args[0]) {
 	case "updaterctl":
-		os.Exit(ctl.Run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(ctl.Run(version, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	case "updater-bootctl":
-		os.Exit(cli.Run(os.Args[1:], os.Stdout, os.Stderr))
+		os.Exit(cli.Run(version, os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("updaterd", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprint(stderr, usage) }
+	flags.SetOutput(io.Discard)
 	path := flags.String("config", "/etc/updaterd/updaterd.toml", "")
 	check := flags.Bool("check", false, "")
 	printConfig := flags.Bool("print-config", false, "")
 	printVersion := flags.Bool("version", false, "")
+	wrong := ""
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage)
 		return 0
 	case err != nil:
-		return 2
+		wrong = err.Error()
+		if name, found := strings.CutPrefix(wrong, "flag provided but not defined: -"); found {
+			wrong = "there is no option --" + name
+		} else if name, found := strings.CutPrefix(wrong, "flag needs an argument: -"); found {
+			wrong = "--" + name + " needs a value"
+		}
 	case flags.NArg() > 0:
-		fmt.Fprintf(stderr, "updaterd: %q is not understood; run updaterd --help\n", flags.Arg(0))
+		wrong = fmt.Sprintf("%q is one argument too many", flags.Arg(0))
+	}
+	if wrong != "" {
+		fmt.Fprintf(stderr, "updaterd: %s\nhint: run \"updaterd --help\"\n", wrong)
 		return 2
 	}
 	switch {
@@ -75,6 +91,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	c, err := config.Load(*path)
 	if err != nil {
 		fmt.Fprintf(stderr, "updaterd: %v\n", err)
+		if errors.Is(err, fs.ErrNotExist) {
+			fmt.Fprint(stderr, "hint: \"updaterd --print-config\" prints one to begin with\n")
+		}
 		return 1
 	}
 	if *check {

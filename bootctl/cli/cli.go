@@ -38,10 +38,14 @@ var exitCodes = []struct {
 	{exitNotSet, "get: a variable is not set"},
 }
 
-var (
-	errUsage  = errors.New("wrong use")
-	errNotSet = errors.New("not set")
-)
+var errNotSet = errors.New("not set")
+
+// usageError is a command line that makes no sense.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
 
 // A command is one verb.
 type command struct {
@@ -62,8 +66,12 @@ type app struct {
 }
 
 // Run executes updater-bootctl with args, the program's name not included, and
-// returns its exit code.
-func Run(args []string, stdout, stderr io.Writer) int {
+// returns its exit code. version is what --version prints.
+func Run(version string, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 1 && args[0] == "--version" {
+		fmt.Fprintln(stdout, "updater-bootctl", version)
+		return exitOK
+	}
 	a := &app{cmdline: "/proc/cmdline", stdout: stdout, stderr: stderr}
 	return a.exit(a.run(args))
 }
@@ -79,8 +87,11 @@ func (a *app) run(args []string) error {
 		return err
 	}
 	rest := flags.Args()
+	if len(rest) > 1 && rest[0] == "help" {
+		rest = []string{rest[1], "--help"}
+	}
 	if len(rest) == 0 {
-		return fmt.Errorf("%w: which command?", errUsage)
+		return usagef("a command is missing")
 	}
 	for _, c := range commands {
 		if c.name != rest[0] {
@@ -88,7 +99,7 @@ func (a *app) run(args []string) error {
 		}
 		err := c.run(a, rest[1:])
 		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintf(a.stdout, "usage: updater-bootctl %s %s\n%s\n", c.name, c.args, c.about)
+			fmt.Fprintf(a.stdout, "Usage: updater-bootctl %s\n\n%s\n", strings.TrimSpace(c.name+" "+c.args), c.about)
 			return nil
 		}
 		return err
@@ -97,7 +108,7 @@ func (a *app) run(args []string) error {
 		a.usage()
 		return nil
 	}
-	return fmt.Errorf("%w: there is no command %q", errUsage, rest[0])
+	return usagef("there is no command %q", rest[0])
 }
 
 // flags is a set of flags that says nothing by itself.
@@ -109,10 +120,16 @@ func (a *app) flags(name string) *flag.FlagSet {
 
 func parse(flags *flag.FlagSet, args []string) error {
 	err := flags.Parse(args)
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		return fmt.Errorf("%w: %v", errUsage, err)
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return err
 	}
-	return err
+	if name, found := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); found {
+		return usagef("there is no option --%s", name)
+	}
+	if name, found := strings.CutPrefix(err.Error(), "flag needs an argument: -"); found {
+		return usagef("--%s needs a value", name)
+	}
+	return usagef("%v", err)
 }
 
 // noFlags takes the arguments of a command that has only arguments. A value may
@@ -124,27 +141,28 @@ func (a *app) noFlags(name string, args []string) ([]string, error) {
 }
 
 func (a *app) usage() {
-	fmt.Fprint(a.stdout, `usage: updater-bootctl [--config FILE] [--lock FILE] COMMAND [ARGUMENTS]
+	fmt.Fprint(a.stdout, `Usage: updater-bootctl [--config FILE] [--lock FILE] COMMAND [OPTION]... [ARGUMENT]...
+       updater-bootctl --version
 
 Shows and changes what the bootloader does, in U-Boot's environment. Works
 without the daemon. Commands that change something need root.
 
-commands:
+Commands:
 `)
 	for _, c := range commands {
 		fmt.Fprintf(a.stdout, "  %s\n        %s\n", strings.TrimSpace(c.name+" "+c.args), strings.ReplaceAll(c.about, "\n", "\n        "))
 	}
 	fmt.Fprintf(a.stdout, `
-flags:
+Options, which stand before the command:
   --config FILE  where the environment is (default %s)
   --lock FILE    the lock shared with fw_setenv (default %s)
 
-exit codes:
+Exit codes:
 `, uboot.DefaultConfig, uboot.DefaultLockFile)
 	for _, e := range exitCodes {
 		fmt.Fprintf(a.stdout, "  %d  %s\n", e.code, e.meaning)
 	}
-	fmt.Fprint(a.stdout, "\nexample: updater-bootctl status --json\n")
+	fmt.Fprint(a.stdout, "\nExample: updater-bootctl status --json\n")
 }
 
 // open finds the environment.
@@ -163,7 +181,7 @@ func slotArg(arg string) (bootctl.Slot, error) {
 	if slot := bootctl.Slot(arg); slot.Valid() {
 		return slot, nil
 	}
-	return "", fmt.Errorf("%w: %q is not a slot, the slots are a and b", errUsage, arg)
+	return "", usagef("%q is not a slot, the slots are a and b", arg)
 }
 
 // exit prints err with a hint, if there is one, and chooses the exit code.
@@ -172,9 +190,10 @@ func (a *app) exit(err error) int {
 		return exitOK
 	}
 	code, hint := exitFailure, ""
+	var usage *usageError
 	switch {
-	case errors.Is(err, errUsage):
-		code, hint = exitUsage, `run "updater-bootctl --help" for the commands`
+	case errors.As(err, &usage):
+		code, hint = exitUsage, `run "updater-bootctl --help"`
 	case errors.Is(err, bootctl.ErrDamaged):
 		code = exitDamaged
 	case errors.Is(err, bootctl.ErrBadSlot):

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"updater-bootctl": func() { os.Exit(Run(os.Args[1:], os.Stdout, os.Stderr)) },
+		"updater-bootctl": func() { os.Exit(Run("1.0", os.Args[1:], os.Stdout, os.Stderr)) },
 	})
 }
 
@@ -53,7 +53,7 @@ func factory(dir string) error {
 // The usage lists every command and every exit code.
 func TestUsage(t *testing.T) {
 	var out, errs bytes.Buffer
-	if code := Run([]string{"--help"}, &out, &errs); code != exitOK || errs.Len() > 0 {
+	if code := Run("1.0", []string{"--help"}, &out, &errs); code != exitOK || errs.Len() > 0 {
 		t.Fatalf("Run = %d, %s", code, errs.String())
 	}
 	for _, c := range commands {
@@ -119,7 +119,7 @@ func TestExitCodes(t *testing.T) {
 	run := func(dir string, args ...string) (int, string, string) {
 		var out, errs bytes.Buffer
 		args = append([]string{"--config", filepath.Join(dir, "fw_env.config"), "--lock", filepath.Join(dir, "lock")}, args...)
-		code := Run(args, &out, &errs)
+		code := Run("1.0", args, &out, &errs)
 		return code, out.String(), errs.String()
 	}
 	for _, tc := range []struct {

@@ -9,5 +9,5 @@
 //
 // It decides nothing about updates: that a slot is good is for the caller to know.
 //
-//	os.Exit(cli.Run(os.Args[1:], os.Stdout, os.Stderr))
+//	os.Exit(cli.Run(version, os.Args[1:], os.Stdout, os.Stderr))
 package cli

@@ -43,7 +43,7 @@ func (a *app) markGood(args []string) error {
 		fmt.Fprintf(a.stdout, "slot %s may be started\n", slot)
 		return nil
 	default:
-		return fmt.Errorf("%w: mark-good takes at most one slot", errUsage)
+		return usagef("mark-good takes at most one slot")
 	}
 	c, err := a.open()
 	if err != nil {
@@ -74,7 +74,7 @@ func (a *app) markBad(args []string) error {
 		return err
 	}
 	if len(args) != 1 {
-		return fmt.Errorf("%w: mark-bad needs one slot", errUsage)
+		return usagef("mark-bad needs one slot")
 	}
 	slot, err := slotArg(args[0])
 	if err != nil {

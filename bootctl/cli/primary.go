@@ -21,10 +21,19 @@ func (a *app) setPrimary(args []string) error {
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	if flags.NArg() != 1 {
-		return fmt.Errorf("%w: set-primary needs one slot, and --trial comes before it", errUsage)
+	arg := flags.Arg(0)
+	if flags.NArg() > 1 { // --trial may stand behind the slot
+		if err := parse(flags, flags.Args()[1:]); err != nil {
+			return err
+		}
+		if flags.NArg() > 0 {
+			return usagef("set-primary: %q is one argument too many", flags.Arg(0))
+		}
 	}
-	slot, err := slotArg(flags.Arg(0))
+	if arg == "" {
+		return usagef("set-primary needs one slot")
+	}
+	slot, err := slotArg(arg)
 	if err != nil {
 		return err
 	}
@@ -35,6 +44,10 @@ func (a *app) setPrimary(args []string) error {
 	if err := a.change(change); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "slot %s is primary; reboot to start it\n", slot)
+	next := "; reboot to start it"
+	if a.booted() == slot {
+		next = ", and it runs"
+	}
+	fmt.Fprintf(a.stdout, "slot %s is primary%s\n", slot, next)
 	return nil
 }

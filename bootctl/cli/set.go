@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/updaterd/updaterd/bootctl/uboot"
@@ -28,15 +27,15 @@ func (a *app) set(args []string) error {
 		return err
 	}
 	if len(args) == 0 {
-		return fmt.Errorf("%w: set needs NAME=VALUE", errUsage)
+		return usagef("set needs NAME=VALUE")
 	}
 	for _, arg := range args {
 		name, _, ok := strings.Cut(arg, "=")
-		if !ok {
-			return fmt.Errorf("%w: %q is not NAME=VALUE", errUsage, arg)
+		if !ok || name == "" {
+			return usagef("%q is not NAME=VALUE", arg)
 		}
 		if use, ok := guarded[name]; ok {
-			return fmt.Errorf("%w: %s is not set by hand: use %s", errUsage, name, use)
+			return usagef("%s is not set by hand: use %s", name, use)
 		}
 	}
 	c, err := a.open()

@@ -35,7 +35,7 @@ func (a *app) status(args []string) error {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("%w: status takes no arguments", errUsage)
+		return usagef("status takes no arguments")
 	}
 	c, err := a.open()
 	if err != nil {
@@ -70,7 +70,7 @@ func (a *app) status(args []string) error {
 	}
 	fmt.Fprintf(a.stdout, "bad slots:     %s\n", orNone(strings.Join(bad, " ")))
 	fmt.Fprintf(a.stdout, "environment:   %s\n", copies(st))
-	fmt.Fprintf(a.stdout, "id:            %s\n", orNone(st.EnvID))
+	fmt.Fprintf(a.stdout, "env_id:        %s\n", orNone(st.EnvID))
 	for _, p := range st.Problems {
 		fmt.Fprintf(a.stdout, "problem:       %s\n", p)
 	}

@@ -134,7 +134,13 @@ func (c *command) parse(args []string) (*call, error) {
 			if err == flag.ErrHelp {
 				return nil, err
 			}
-			return nil, usagef("%s: %v", c.name, err)
+			text := err.Error()
+			if name, found := strings.CutPrefix(text, "flag provided but not defined: -"); found {
+				text = "there is no option --" + name
+			} else if name, found := strings.CutPrefix(text, "flag needs an argument: -"); found {
+				text = "--" + name + " needs a value"
+			}
+			return nil, usagef("%s: %s", c.name, text)
 		}
 		rest := set.Args()
 		if used := args[:len(args)-len(rest)]; len(used) > 0 && used[len(used)-1] == "--" {

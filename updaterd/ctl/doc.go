@@ -11,7 +11,7 @@
 // It decides nothing and stores nothing, and it needs no right of its own: who
 // may do what is between the daemon and polkit.
 //
-//	os.Exit(ctl.Run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+//	os.Exit(ctl.Run(version, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 package ctl
 
 //go:generate go test -run TestGenerated -update .

@@ -5,6 +5,7 @@ package ctl
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/updaterd/updaterd/updaterd/client"
 )
@@ -110,10 +111,10 @@ func (e *jobError) code() int {
 }
 
 // hintFor is the next step after an error, if there is one.
-func hintFor(err error) string {
+func hintFor(command string, err error) string {
 	var usage *usageError
 	if errors.As(err, &usage) {
-		return `run "updaterctl help"`
+		return `run "` + strings.TrimSpace("updaterctl help "+command) + `"`
 	}
 	if errors.Is(err, context.Canceled) {
 		return ""

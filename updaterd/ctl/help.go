@@ -12,7 +12,7 @@ const intro = "updaterctl asks updaterd, the A/B updater of this device, over D-
 // overview is what "updaterctl help" prints.
 func overview() string {
 	var b strings.Builder
-	b.WriteString(intro + "\n\nUsage: updaterctl COMMAND [OPTION]... [ARGUMENT]\n\n")
+	b.WriteString(intro + "\n\nUsage: updaterctl COMMAND [OPTION]... [ARGUMENT]\n       updaterctl --version\n\nCommands:\n")
 	for _, c := range commands() {
 		fmt.Fprintf(&b, "  %-22s %s\n", strings.TrimSpace(c.name+" "+c.args), c.summary)
 	}

@@ -15,7 +15,7 @@ func manual() string {
 		`.\" Made from the commands' own descriptions; see updaterd/ctl.` + "\n" +
 		".TH UPDATERCTL 1 \"\" updaterd \"User Commands\"\n" +
 		".SH NAME\nupdaterctl \\- control the A/B updater of this device\n" +
-		".SH SYNOPSIS\n.B updaterctl\n.I COMMAND\n[\\fIOPTION\\fR]... [\\fIARGUMENT\\fR]\n" +
+		".SH SYNOPSIS\n.B updaterctl\n.I COMMAND\n[\\fIOPTION\\fR]... [\\fIARGUMENT\\fR]\n.br\n.B updaterctl \\-\\-version\n" +
 		".SH DESCRIPTION\n" + roff(intro) + "\n.PP\n" +
 		roff("A job goes on in the daemon whether or not anybody watches it. Flags may stand before and after the other arguments.") +
 		"\n.SH COMMANDS\n")

@@ -20,14 +20,14 @@ import (
 
 // Run does what args, without the program's name, ask for, and returns the
 // exit code. The daemon is looked for on the system bus, which the variable
-// DBUS_SYSTEM_BUS_ADDRESS may name.
-func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+// DBUS_SYSTEM_BUS_ADDRESS may name. version is what --version prints.
+func Run(version string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return run(ctx, args, stdout, stderr)
+	return run(ctx, version, args, stdout, stderr)
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, overview())
 		return exitUsage
@@ -35,10 +35,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch args[0] {
 	case "help", "--help", "-help", "-h":
 		return help(args[1:], stdout, stderr)
+	case "--version":
+		fmt.Fprintln(stdout, "updaterctl", version)
+		return exitOK
 	}
 	cmd := find(args[0])
 	if cmd == nil {
-		return report(stderr, usagef("there is no command %q", args[0]))
+		return report(stderr, "", usagef("there is no command %q", args[0]))
 	}
 	c, err := cmd.parse(args[1:])
 	if errors.Is(err, flag.ErrHelp) {
@@ -46,11 +49,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	}
 	if err != nil {
-		return report(stderr, err)
+		return report(stderr, cmd.name, err)
 	}
 	c.out, c.err, c.start = stdout, stderr, time.Now()
 	c.terminal = func() (int, bool) { return terminalWidth(stdout) }
-	return report(stderr, c.do(ctx))
+	return report(stderr, cmd.name, c.do(ctx))
 }
 
 // do connects, because every command asks the daemon, and runs the command.
@@ -87,20 +90,21 @@ func help(args []string, stdout, stderr io.Writer) int {
 	}
 	cmd := find(args[0])
 	if cmd == nil {
-		return report(stderr, usagef("there is no command %q", args[0]))
+		return report(stderr, "", usagef("there is no command %q", args[0]))
 	}
 	fmt.Fprint(stdout, cmd.help())
 	return exitOK
 }
 
-// report shows an error and the step that may help, and gives its exit code.
-func report(stderr io.Writer, err error) int {
+// report shows an error of a command, or of none, and the step that may help,
+// and gives its exit code.
+func report(stderr io.Writer, command string, err error) int {
 	if err == nil {
 		return exitOK
 	}
 	code := exitCode(err)
 	fmt.Fprintf(stderr, "updaterctl: %s\n", printable(err.Error()))
-	if hint := hintFor(err); hint != "" {
+	if hint := hintFor(command, err); hint != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", hint)
 	}
 	return code

@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(leaks{m}, map[string]func(){
-		"updaterctl": func() { os.Exit(Run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+		"updaterctl": func() { os.Exit(Run("1.0", os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 	})
 }
 

@@ -10,6 +10,9 @@ import (
 	"github.com/updaterd/updaterd/bootctl/cli"
 )
 
+// version is set with -ldflags -X.
+var version = "unknown"
+
 func main() {
-	os.Exit(cli.Run(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(cli.Run(version, os.Args[1:], os.Stdout, os.Stderr))
 }

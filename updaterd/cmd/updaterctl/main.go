@@ -9,4 +9,7 @@ import (
 	"github.com/updaterd/updaterd/updaterd/ctl"
 )
 
-func main() { os.Exit(ctl.Run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+// version is set with -ldflags -X.
+var version = "unknown"
+
+func main() { os.Exit(ctl.Run(version, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/updaterd/updaterd/updaterd/internal/config"
+)
+
+func TestCommandLine(t *testing.T) {
+	dir := t.TempDir()
+	good := filepath.Join(dir, "good.toml")
+	if err := os.WriteFile(good, config.DefaultFile(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		args   string
+		code   int
+		stdout string // begins so
+		stderr string
+	}{
+		{"--help", 0, "Usage: updaterd", ""},
+		{"--version", 0, "updaterd unknown\n", ""},
+		{"--print-config", 0, "# Configuration of updaterd", ""},
+		{"--check --config " + good, 0, "", ""},
+		{"--check --config " + dir + "/none", 1, "", "updaterd: read configuration: open " + dir + "/none: no such file or directory\nhint: "},
+		{"--frob", 2, "", "updaterd: there is no option --frob\nhint: run \"updaterd --help\"\n"},
+		{"--config", 2, "", "updaterd: --config needs a value\n"},
+		{"start", 2, "", "updaterd: \"start\" is one argument too many\n"},
+	} {
+		var stdout, stderr strings.Builder
+		code := run(strings.Fields(tc.args), &stdout, &stderr)
+		if code != tc.code || !strings.HasPrefix(stdout.String(), tc.stdout) || !strings.HasPrefix(stderr.String(), tc.stderr) ||
+			tc.stdout == "" && stdout.Len() > 0 || tc.stderr == "" && stderr.Len() > 0 {
+			t.Errorf("%s = %d, %q, %q", tc.args, code, stdout.String(), stderr.String())
+		}
+	}
+}
