@@ -81,9 +81,10 @@ check: lint cross unit ## everything that needs no QEMU, in under two minutes
 assets: setup ## build U-Boot, the kernel and the root file systems into the cache
 	go run ./qemu/cmd/assets
 
+# Two boards at a time: each keeps one core busy.
 .PHONY: scenarios
 scenarios: setup ## whole updates in QEMU, with the plug pulled
-	go test -tags qemu -count=1 -v -timeout 50m ./qemu/...
+	go test -tags qemu -count=1 -v -p 1 -parallel 2 -timeout 50m ./qemu/assets/... ./qemu/scenario/...
 
 .PHONY: test
 test: check scenarios ## every test there is

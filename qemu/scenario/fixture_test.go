@@ -28,6 +28,8 @@ type workshop struct {
 	*assets.Builder
 	*device.Product
 	bundles string
+	// building is held while a bundle is built: scenarios share them.
+	building sync.Mutex
 }
 
 var open = sync.OnceValues(func() (*workshop, error) {
@@ -48,7 +50,7 @@ var open = sync.OnceValues(func() (*workshop, error) {
 		return nil, err
 	}
 	dir := filepath.Join(cache, "bundles")
-	return &workshop{b, p, dir}, os.MkdirAll(dir, 0o755)
+	return &workshop{Builder: b, Product: p, bundles: dir}, os.MkdirAll(dir, 0o755)
 })
 
 func workshopFor(t *testing.T) *workshop {
@@ -79,6 +81,8 @@ func (w *workshop) bundle(t *testing.T, r device.Release) string {
 		name += "-" + base[max(0, len(base)-8):]
 	}
 	name += ".upb"
+	w.building.Lock()
+	defer w.building.Unlock()
 	took, err := w.Bundle(t.Context(), r, filepath.Join(w.bundles, name))
 	if err != nil {
 		t.Fatal(err)

@@ -91,6 +91,7 @@ func (s *small) alter(t *testing.T, dir, name, as string, change func([]byte) []
 
 // TestRefusals is scenario 7: what is refused changes nothing anywhere.
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	s := smallSystems(t)
 	dir := t.TempDir()
 	server := s.serve(t, dir)
@@ -329,6 +330,7 @@ func (r *resume) expect(t *testing.T, n int, want int64) {
 
 // TestBadLink is scenario 5.
 func TestBadLink(t *testing.T) {
+	t.Parallel()
 	s := smallSystems(t)
 	full := s.bundle(t, device.Release{Version: "2.0-full", Sequence: 10, Image: s.v2})
 	image, err := os.ReadFile(s.v2)
@@ -451,6 +453,7 @@ func awaitInstalled(t *testing.T, dev *device.Device) {
 // TestPowerCuts is scenario 6: one device, whose plug is pulled in one update
 // after the other, each time at another write.
 func TestPowerCuts(t *testing.T) {
+	t.Parallel()
 	s := smallSystems(t)
 	server := s.serve(t, s.bundles)
 	dev := s.device(t)
@@ -575,6 +578,7 @@ func holds(t *testing.T, dev *device.Device, slot string, s *small) bool {
 // TestFailingMedium: what the card returns is not what was written, and the
 // kernel's cache does not know.
 func TestFailingMedium(t *testing.T) {
+	t.Parallel()
 	s := smallSystems(t)
 	server := s.serve(t, s.bundles)
 	dev := s.device(t)

@@ -27,6 +27,7 @@ deadline = "4m"`
 // TestSystemd is the life of one device with a real Debian system: a good
 // update, three bad ones, and one over HTTPS with a clock that was never set.
 func TestSystemd(t *testing.T) {
+	t.Parallel()
 	w := workshopFor(t)
 	certificate, ca, err := origin.Certificate(vm.Host)
 	if err != nil {
