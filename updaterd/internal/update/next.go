@@ -59,6 +59,10 @@ func next(j Journal, e Event) (Journal, []Effect, error) {
 	case cell{StateDownloading, EventCancel}:
 		return ended(j, e, cancelled(), do(DoStop), do(DoClean))
 	case cell{StateDownloading, EventFailed}:
+		if e.Name == NameNetwork {
+			// What came is kept: the same release from another address goes on from there.
+			return ended(j, e, failed(e), do(DoStop))
+		}
 		return ended(j, e, failed(e), append(counted(j, e), do(DoClean))...)
 	case cell{StateDownloading, EventBroke}:
 		return ended(j, e, failed(e), do(DoStop), do(DoClean))
