@@ -150,6 +150,25 @@ func TestDeltaThatDoesNotPay(t *testing.T) {
 	}
 }
 
+func TestBuildNotesOddSources(t *testing.T) {
+	dir := t.TempDir()
+	spec := testSpec(t, dir)
+	spec.Images[0].BuildID = "1"
+	spec.Images[0].Deltas[0].BuildID = "1"
+	spec.Images[0].Deltas = append(spec.Images[0].Deltas, SourceSpec{Path: spec.Images[0].Path})
+	var notes []string
+	spec.Note = func(s string) { notes = append(notes, s) }
+	if err := Build(context.Background(), filepath.Join(dir, "test.upb"), spec); err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(notes, "\n")
+	for _, want := range []string{"has the same build id 1", "is the new image itself"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("notes = %q; want %q", all, want)
+		}
+	}
+}
+
 func TestBuildRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		edit func(dir string, s *Spec)

@@ -44,6 +44,12 @@ func (b *builder) image(ctx context.Context, in *imageInput) (*builtImage, error
 		if err != nil {
 			return nil, fmt.Errorf("delta from %s: %w", src.Name(), err)
 		}
+		switch {
+		case source.Digest == out.Digest:
+			b.note("image %q: %s is the new image itself; is it the right file?", in.Class, src.Name())
+		case source.BuildID != "" && source.BuildID == out.BuildID:
+			b.note("image %q: %s is another image, but has the same build id %s; a device may take the one for the other and then needs the full recipe", in.Class, src.Name(), source.BuildID)
+		}
 		if r.length >= full.length {
 			b.note("image %q: the delta from %s is left out: it has %d bytes, the full recipe %d", in.Class, src.Name(), r.length, full.length)
 			continue
