@@ -37,6 +37,9 @@ func (c *command) info(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if trust.Dir == "" && isSet(f, "threshold") {
+		return cli.Misuse("--threshold needs --keyring")
+	}
 	about, err := look(operands[0], trust)
 	if err != nil {
 		return err

@@ -181,6 +181,14 @@ func TestServe(t *testing.T) {
 			t.Errorf("line %q; want %q", line, tc.line)
 		}
 	}
+	resp, err := http.Post(url, "text/plain", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if line := next(); resp.StatusCode != http.StatusMethodNotAllowed || !strings.HasPrefix(line, "POST /a%20b.upb 405 - ") {
+		t.Errorf("POST: %d, %q", resp.StatusCode, line)
+	}
 	cancel()
 	if status := <-ended; status != cli.ExitDone {
 		t.Errorf("serve ends with %d", status)

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -42,7 +43,7 @@ func (c *command) serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("serve: %w; choose another address with --listen", err)
 	}
-	base := "http://" + l.Addr().String() + "/"
+	base := "http://" + reachable(l.Addr()) + "/"
 	fmt.Fprintf(c.Stdout, "serving %s at %s\n", operands[0], base)
 	bundles, err := filepath.Glob(filepath.Join(operands[0], "*.upb"))
 	if err != nil {
@@ -62,6 +63,25 @@ func (c *command) serve(ctx context.Context, args []string) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
+}
+
+// reachable is a form of addr that other machines can use: for all addresses of
+// this machine, the first one that is not only its own.
+func reachable(addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return addr.String()
+	}
+	host := "localhost"
+	if all, err := net.InterfaceAddrs(); err == nil {
+		for _, a := range all {
+			if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+				host = n.IP.String()
+				break
+			}
+		}
+	}
+	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
 }
 
 // readOnly refuses what is not a request for a file.
