@@ -168,6 +168,16 @@ Exit codes:
 // open finds the environment.
 func (a *app) open() (*uboot.Control, error) { return uboot.Open(a.options) }
 
+// look finds the environment and reads it.
+func (a *app) look() (*uboot.Control, bootctl.Status, error) {
+	c, err := a.open()
+	if err != nil {
+		return nil, bootctl.Status{}, err
+	}
+	st, err := c.Status()
+	return c, st, err
+}
+
 // change applies one change.
 func (a *app) change(change bootctl.Change) error {
 	c, err := a.open()

@@ -45,11 +45,7 @@ func (a *app) markGood(args []string) error {
 	default:
 		return usagef("mark-good takes at most one slot")
 	}
-	c, err := a.open()
-	if err != nil {
-		return err
-	}
-	st, err := c.Status()
+	c, st, err := a.look()
 	if err != nil {
 		return err
 	}
@@ -80,11 +76,7 @@ func (a *app) markBad(args []string) error {
 	if err != nil {
 		return err
 	}
-	c, err := a.open()
-	if err != nil {
-		return err
-	}
-	st, err := c.Status()
+	c, st, err := a.look()
 	if err != nil {
 		return err
 	}

@@ -37,11 +37,7 @@ func (a *app) status(args []string) error {
 	if flags.NArg() > 0 {
 		return usagef("status takes no arguments")
 	}
-	c, err := a.open()
-	if err != nil {
-		return err
-	}
-	st, err := c.Status()
+	_, st, err := a.look()
 	if err != nil {
 		return err
 	}
