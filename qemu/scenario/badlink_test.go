@@ -223,4 +223,3 @@ func awaitInstalled(t *testing.T, dev *device.Device) {
 		}
 	}
 }
-

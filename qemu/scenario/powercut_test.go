@@ -141,4 +141,3 @@ func holds(t *testing.T, dev *device.Device, slot string, s *small) bool {
 	}
 	return false
 }
-

@@ -172,4 +172,3 @@ func onlySigned(t *testing.T, now, old, image []byte) {
 		}
 	}
 }
-
