@@ -55,6 +55,9 @@ const DefaultLockFile = "/var/lock/fw_printenv.lock"
 const (
 	lockWait = 30 * time.Second
 	lockPoll = 10 * time.Millisecond
+	// lockWaitRead is how long who only reads waits, and then goes without:
+	// whoever may open the lock file may hold the lock for ever.
+	lockWaitRead = 2 * time.Second
 )
 
 // lockFile takes the lock as those tools do: flock on a file that stays there.
@@ -68,11 +71,11 @@ func lockFile(path string, write bool) (release func(), err error) {
 		}
 		return nil, fmt.Errorf("lock boot environment: %w", err)
 	}
-	how := unix.LOCK_SH
+	how, wait := unix.LOCK_SH, lockWaitRead
 	if write {
-		how = unix.LOCK_EX
+		how, wait = unix.LOCK_EX, lockWait
 	}
-	for tries := lockWait / lockPoll; ; tries-- {
+	for tries := wait / lockPoll; ; tries-- {
 		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 		switch {
 		case err == nil:
@@ -81,6 +84,9 @@ func lockFile(path string, write bool) (release func(), err error) {
 		case !errors.Is(err, unix.EWOULDBLOCK):
 			f.Close()
 			return nil, fmt.Errorf("lock boot environment: %s: %w", path, err)
+		case tries == 0 && !write:
+			f.Close()
+			return func() {}, nil
 		case tries == 0:
 			f.Close()
 			return nil, fmt.Errorf("lock boot environment: %s has been held by another process for %v: find it with \"fuser %s\"", path, lockWait, path)

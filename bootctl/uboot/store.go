@@ -18,7 +18,8 @@ type Store interface {
 	// Geometry tells the size of a copy in bytes and the number of copies, 1 or 2.
 	Geometry() (size, copies int)
 	// Lock keeps others out, U-Boot's tools among them, until release is called.
-	// Who only reads may share the lock, and goes without where it has no right to it.
+	// Who only reads may share the lock, and goes without where it has no right
+	// to it or where somebody keeps it.
 	Lock(write bool) (release func(), err error)
 	// ReadCopy reads copy i from the medium, not from a cache. ErrUnreadable
 	// means that the medium fails there.

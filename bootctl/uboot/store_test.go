@@ -13,9 +13,8 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/updaterd/updaterd/bootctl"
 	"github.com/updaterd/updaterd/bootctl/uboot"
@@ -264,5 +263,25 @@ func TestReadsWithoutALockFile(t *testing.T) {
 	}
 	if err := c.Apply(bootctl.Change{Primary: "b"}); err == nil || !strings.Contains(err.Error(), "lock boot environment") {
 		t.Errorf("Apply = %v; want an error about the lock file", err)
+	}
+}
+
+// Whoever may open the lock file may hold the lock for ever.
+func TestReadsPastAHeldLock(t *testing.T) {
+	lock := filepath.Join(t.TempDir(), "lock")
+	f, err := os.Create(lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	store, err := uboot.OpenStore(disk(t), lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := uboot.New(store).Status(); err != nil {
+		t.Errorf("Status = %v; reading goes on without the lock", err)
 	}
 }
