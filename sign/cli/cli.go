@@ -119,7 +119,7 @@ func options(f *flag.FlagSet) string {
 	var b strings.Builder
 	f.VisitAll(func(o *flag.Flag) {
 		arg, text := flag.UnquoteUsage(o)
-		fmt.Fprintf(&b, "  %s\n        %s", strings.TrimSpace(dashed(o.Name)+" "+arg), text)
+		fmt.Fprintf(&b, "  %s\n        %s", strings.TrimSpace(dashed(o.Name)+" "+arg), strings.TrimPrefix(text, arg+": "))
 		switch o.DefValue {
 		case "", "0", "false":
 		default:
