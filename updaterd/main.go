@@ -94,9 +94,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if errors.Is(err, fs.ErrNotExist) {
 			fmt.Fprint(stderr, "hint: \"updaterd --print-config\" prints one to begin with\n")
 		}
-		return 1
-	}
-	if *check {
+		if *check {
+			return 1
+		}
+	} else if *check {
 		return 0
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -108,8 +109,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 		return a
 	}}))
+	if err != nil {
+		lastResort(ctx, config.Defaults(), restartPause, log)
+		return 1
+	}
 	if err := serve(ctx, c, log); err != nil {
 		log.Error(err.Error())
+		lastResort(ctx, c, restartPause, log)
 		return 1
 	}
 	return 0

@@ -54,6 +54,9 @@ func serve(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	case err := <-ended:
 		return err
 	}
+	if s := updater.Snapshot(); s.Trial && s.Booted == "" {
+		go lastResort(ctx, c, c.Health.Deadline.Std(), log)
+	}
 	go serveBus(ctx, updater, log)
 	if err := health.Notify(os.Getenv("NOTIFY_SOCKET"), "READY=1"); err != nil {
 		log.Warn(err.Error())
@@ -139,7 +142,7 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		Compatible: c.Compatible, Version: release.Version, DataDir: c.DataDir,
 		Boot: control, Engine: engine, Health: checker, Watchdog: watchdog, System: system, Log: log,
 		Deadline: c.Health.Deadline.Std(), MaxAttempts: c.Trial.MaxAttempts,
-		ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,
+		Uptime: system.Uptime, ImageFloor: release.Floor, ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,
 	})
 	return updater, err
 }

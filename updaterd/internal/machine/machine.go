@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +26,9 @@ import (
 
 	"github.com/updaterd/updaterd/bootctl"
 )
+
+// rebootTimeout bounds how long init may take to accept a reboot.
+const rebootTimeout = 30 * time.Second
 
 // maxOSRelease bounds what is read of os-release.
 const maxOSRelease = 64 << 10
@@ -89,8 +93,19 @@ func (m *Machine) Booted() (bootctl.Slot, error) {
 	return slot, nil
 }
 
+// Uptime is how long the kernel has been running.
+func (m *Machine) Uptime() time.Duration {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0 // it has no way to fail but a wrong address
+	}
+	return time.Duration(info.Uptime) * time.Second
+}
+
 // Reboot asks init for an orderly reboot.
 func (m *Machine) Reboot(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, rebootTimeout)
+	defer cancel()
 	if out, err := exec.CommandContext(ctx, "reboot").CombinedOutput(); err != nil {
 		return fmt.Errorf("reboot: %w: %s", err, bytes.TrimSpace(out))
 	}
@@ -102,6 +117,8 @@ type Release struct {
 	BuildID string // BUILD_ID
 	Version string // IMAGE_VERSION, or without one VERSION_ID, or BUILD_ID
 	Built   time.Time
+	// Floor is UPDATERD_FLOOR: the lowest sequence that this image accepts.
+	Floor uint64
 }
 
 // Release reads os-release (https://www.freedesktop.org/software/systemd/man/os-release.html).
@@ -128,6 +145,11 @@ func (m *Machine) Release() (Release, error) {
 		values[key] = strings.Trim(value, `"'`)
 	}
 	r.BuildID = values["BUILD_ID"]
+	if floor := values["UPDATERD_FLOOR"]; floor != "" {
+		if r.Floor, err = strconv.ParseUint(floor, 10, 64); err != nil {
+			return r, fmt.Errorf("read %s: UPDATERD_FLOOR=%q is no number", path, floor)
+		}
+	}
 	// VERSION_ID is the distribution's, which many releases of an image share.
 	r.Version = cmp.Or(values["IMAGE_VERSION"], values["VERSION_ID"], r.BuildID)
 	return r, lines.Err()

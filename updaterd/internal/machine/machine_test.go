@@ -83,6 +83,21 @@ func TestRelease(t *testing.T) {
 			t.Errorf("Release() of %q: version %q, %v; want %q", c.text, r.Version, err, c.want)
 		}
 	}
+	if err := os.WriteFile(path, []byte("UPDATERD_FLOOR=18446744073709551615\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := m.Release(); err != nil || r.Floor != 1<<64-1 {
+		t.Errorf("floor %d, %v", r.Floor, err)
+	}
+	if err := os.WriteFile(path, []byte("UPDATERD_FLOOR=-1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Release(); err == nil {
+		t.Error("a floor below zero was read")
+	}
+	if m.Uptime() <= 0 {
+		t.Errorf("Uptime() = %v", m.Uptime())
+	}
 	if m.EnvID() != "77" || m.BootID() == "" {
 		t.Fatalf("EnvID() = %q, BootID() = %q", m.EnvID(), m.BootID())
 	}

@@ -52,8 +52,9 @@ type Job struct {
 	Attempts int  `json:"attempts"`
 	Mark     int  `json:"mark"`
 	Paused   bool `json:"paused,omitempty"`
-	// BootID is the run of the kernel in which the target was read back, then
-	// the one in which it was made primary.
+	// BootID is the run of the kernel in which the download was last resumed,
+	// then the one in which the target was read back, then the one in which it
+	// was made primary.
 	BootID string `json:"boot_id,omitempty"`
 	// Tries is the number of counted starts that the trial began with, if known.
 	Tries      int  `json:"tries,omitempty"`

@@ -198,6 +198,12 @@ func resume(j Journal, f Facts, work ...Effect) Plan {
 	if j.Job.Paused {
 		return Plan{Rule: "paused", Journal: j}
 	}
+	if j.State == StateDownloading && j.Job.BootID != f.BootID {
+		// A device that is switched on and off out of coverage has not failed,
+		// and what it fetched was paid for. Only crashes in one run of the kernel count.
+		j.Job.BootID = f.BootID
+		return Plan{Rule: "resume", Journal: j, Effects: append([]Effect{saved(j)}, work...)}
+	}
 	if j.Job.Attempts >= f.MaxAttempts {
 		r := result(j, f)
 		r.Outcome, r.Error = Failed, NameInternal

@@ -27,11 +27,15 @@ type Options struct {
 	System   System
 	Log      *slog.Logger // nil: nothing is logged
 
-	Deadline    time.Duration // of a trial; 0: 5 minutes
-	MaxAttempts int           // starts of one job without getting further, failures of one bundle; 0: 3
-	ImageFloor  uint64        // floor that the running image carries itself
-	ImageTime   time.Time     // time floor that the running image carries itself
-	WaiveEnvID  bool          // do without the proof that the bootloader reads our environment
+	Deadline time.Duration // of a trial; 0: 5 minutes
+	// Uptime tells how long the system runs. The deadline counts from its start,
+	// so that a daemon that is killed again and again does not put it off. nil:
+	// it counts from the start of the checks.
+	Uptime      func() time.Duration
+	MaxAttempts int       // starts of one job without getting further, failures of one bundle; 0: 3
+	ImageFloor  uint64    // floor that the running image carries itself
+	ImageTime   time.Time // time floor that the running image carries itself
+	WaiveEnvID  bool      // do without the proof that the bootloader reads our environment
 }
 
 func (o *Options) validate() error {

@@ -166,7 +166,11 @@ func failure(err error) Event {
 func (u *Updater) judge(parent context.Context) Event {
 	// Checks that ignore the deadline must not put off the verdict for ever.
 	const grace = 10 * time.Second
-	ctx, cancel := context.WithTimeout(parent, u.o.Deadline)
+	left := u.o.Deadline
+	if u.o.Uptime != nil {
+		left -= u.o.Uptime()
+	}
+	ctx, cancel := context.WithTimeout(parent, left)
 	defer cancel()
 	verdict := make(chan error, 1)
 	go func() { verdict <- u.o.Health.Check(ctx, u.o.Watchdog.Alive) }()

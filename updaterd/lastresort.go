@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os/exec"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/updaterd/updaterd/bootctl/uboot"
+	"github.com/updaterd/updaterd/updaterd/internal/config"
+)
+
+// lastResort ends a trial that this daemon cannot judge, because it cannot
+// start or cannot tell which slot it runs from: a new system whose updater does
+// not work would otherwise stay for ever. After the deadline, counted from the
+// start of the kernel, it reboots. That costs a try, so the bootloader falls
+// back when they are used up. If the deadline is further off than patience, it
+// returns after that, so that the daemon can be started anew. Outside a trial
+// it does nothing.
+func lastResort(ctx context.Context, c *config.Config, patience time.Duration, log *slog.Logger) {
+	control, err := uboot.Open(uboot.Options{Config: c.Boot.FwEnvConfig})
+	if err != nil {
+		log.Error("whether this is a trial is not known: " + err.Error())
+		return
+	}
+	onTrial := func() bool {
+		s, err := control.Status()
+		return err == nil && s.Trial && !s.IsBad(s.Primary.Other())
+	}
+	if !onTrial() {
+		return
+	}
+	left := timeLeft(c.Health.Deadline.Std())
+	log.Error("this trial cannot be judged; it ends with a reboot", "in", left)
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(min(left, patience)):
+	}
+	if left > patience || !onTrial() { // not yet, or somebody else has decided
+		return
+	}
+	if out, err := exec.CommandContext(ctx, "reboot").CombinedOutput(); err != nil {
+		log.Error("reboot: " + err.Error() + ": " + string(out))
+	}
+}
+
+// restartPause is how long a daemon that cannot start waits before it ends, to
+// be started anew.
+const restartPause = 10 * time.Second
+
+// timeLeft is how long it is until the kernel has run for that long.
+func timeLeft(deadline time.Duration) time.Duration {
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil {
+		return deadline
+	}
+	return max(0, deadline-time.Duration(info.Uptime)*time.Second)
+}
