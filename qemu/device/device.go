@@ -228,6 +228,17 @@ func (d *Device) Inspect(ctx context.Context, ref string, flags ...string) (*cli
 	return &r, nil
 }
 
+// Reboot asks for a reboot. The answer may be lost when the guest goes down.
+func (d *Device) Reboot(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	_, err := d.Run(ctx, "updaterctl", "reboot")
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
 // Env reads the boot environment off the card, and how many of its copies are intact.
 func (d *Device) Env() (vars map[string]string, copies int, err error) {
 	var both [2]uboot.Copy

@@ -161,7 +161,7 @@ func TestBadLink(t *testing.T) {
 				t.Fatal("the slot does not hold the image")
 			}
 			resets := dev.Resets()
-			run(t, dev, "updaterctl", "reboot")
+			reboot(t, dev)
 			if err := dev.AwaitReset(within(t, 2*time.Minute), resets+1); err != nil {
 				t.Fatal(err)
 			}

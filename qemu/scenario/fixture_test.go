@@ -171,12 +171,19 @@ func run(t *testing.T, d *device.Device, argv ...string) string {
 	return out
 }
 
+func reboot(t *testing.T, d *device.Device) {
+	t.Helper()
+	if err := d.Reboot(within(t, time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // installAndReboot installs, then reboots, in two steps: the answer to a command
 // that reboots by itself may not come before the device goes down.
 func installAndReboot(t *testing.T, d *device.Device, ref string) {
 	t.Helper()
 	run(t, d, "updaterctl", "install", ref)
-	run(t, d, "updaterctl", "reboot")
+	reboot(t, d)
 }
 
 // Exit codes of updaterctl (docs/errors.md).

@@ -6,6 +6,7 @@ package scenario
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -25,7 +26,9 @@ func TestPowerCuts(t *testing.T) {
 	server := s.serve(t, s.bundles)
 	dev := s.device(t)
 	boot(t, dev)
-	const env, envEnd, sectors = 0x100000, 0x10c000, 0x4000 / 512
+	// The first sectors of a copy hold its checksum and all variables, so that a
+	// cut at the third one tears it.
+	const env, envEnd, sectors, torn = 0x100000, 0x10c000, 0x4000 / 512, 3
 	environment := func(w nbd.Write) bool { return w.Offset >= env && w.Offset < envEnd }
 	for _, c := range []struct {
 		name string
@@ -34,12 +37,12 @@ func TestPowerCuts(t *testing.T) {
 		// The card writes a copy of the environment in sectors.
 		{"first sector of marking the target bad", 1},
 		{"between the copies of marking the target bad", sectors + 1},
-		{"in the second copy", sectors + sectors/2},
+		{"in the second copy", sectors + torn},
 		{"before commit point 1", 2*sectors + 1},
-		{"in commit point 1", 2*sectors + sectors/2},
-		{"in U-Boot's count of the first start", 3*sectors + sectors/2},
+		{"in commit point 1", 2*sectors + torn},
+		{"in U-Boot's count of the first start", 3*sectors + torn},
 		{"before commit point 2", 4*sectors + 1},
-		{"in commit point 2", 4*sectors + sectors/2},
+		{"in commit point 2", 4*sectors + torn},
 		{"between commit point 2 and the second copy", 5*sectors + 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -80,14 +83,25 @@ func cutAndFinish(t *testing.T, s *small, dev *device.Device, server *origin.Ser
 	}
 	server.Reset()
 	dev.Disk.CutAtWrite(n, 0, match)
+	asked := make(chan error, 1)
+	ctx := within(t, 3*time.Minute)
 	go func() {
-		// It ends with the power.
-		_, _ = dev.Run(within(t, 3*time.Minute), "updaterctl", "install", "--reboot", url(server, name))
+		_, err := dev.Run(ctx, "updaterctl", "install", "--reboot", url(server, name))
+		asked <- err
 	}()
-	select {
-	case <-dev.Disk.Cut():
-	case <-within(t, 3*time.Minute).Done():
-		t.Fatalf("write %d never came", n)
+	for cut := false; !cut; {
+		select {
+		case <-dev.Disk.Cut():
+			cut = true
+		case err := <-asked:
+			// Otherwise it ended with the installation, or with a reboot.
+			var failed *device.CommandError
+			if errors.As(err, &failed) {
+				t.Fatalf("%v: %s", err, failed.Stdout)
+			}
+		case <-ctx.Done():
+			t.Fatalf("write %d never came; the console's last words:\n%s", n, tail(dev.VM.Console.Text()))
+		}
 	}
 	dev.PowerOff()
 	vars, copies, err := dev.Env()
@@ -106,7 +120,7 @@ func cutAndFinish(t *testing.T, s *small, dev *device.Device, server *origin.Ser
 	if first.BootedSlot != before.BootedSlot && !first.Trial && first.State != client.Idle {
 		t.Errorf("after the cut the device runs slot %s, neither confirmed before nor on trial", first.BootedSlot)
 	}
-	ctx := within(t, 4*time.Minute)
+	ctx = within(t, 4*time.Minute)
 	for {
 		st, err := dev.Status(ctx)
 		if err == nil && st.Version == version && st.State == client.Idle && !st.Trial {
@@ -125,6 +139,8 @@ func cutAndFinish(t *testing.T, s *small, dev *device.Device, server *origin.Ser
 	expectEnv(t, dev, map[string]string{"boot_slot": before.TargetSlot, "upgrade_available": "0", "bootcount": "0", "boot_bad": ""})
 	t.Logf("finished; %d bytes were sent in all", server.Sent())
 }
+
+func tail(text string) string { return text[max(0, len(text)-1500):] }
 
 func holds(t *testing.T, dev *device.Device, slot string, s *small) bool {
 	t.Helper()

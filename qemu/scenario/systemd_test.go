@@ -153,7 +153,7 @@ func goodUpdate(t *testing.T, dev *device.Device, server *origin.Server, name, p
 	t.Logf("installed in %.1f s; %d bytes over the wire, bundle %d", time.Since(begin).Seconds(), sent, info.Size())
 	expectEnv(t, dev, map[string]string{"boot_slot": "b", "upgrade_available": "1", "bootcount": "0", "boot_bad": ""})
 	resets := dev.Resets()
-	run(t, dev, "updaterctl", "reboot")
+	reboot(t, dev)
 	if err := dev.AwaitReset(within(t, 5*time.Minute), resets+1); err != nil {
 		t.Fatal(err)
 	}

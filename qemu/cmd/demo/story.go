@@ -142,7 +142,8 @@ func (s *story) update(ctx context.Context, version string, resets int, want cli
 		return err
 	}
 	s.say("installed in %.0f s; %s over the wire", time.Since(begin).Seconds(), mb(s.server.Sent()))
-	if err := s.show(ctx, "updaterctl", "reboot"); err != nil {
+	s.say("device# updaterctl reboot")
+	if err := s.device.Reboot(ctx); err != nil {
 		return err
 	}
 	s.say("rebooting into the trial of %s", version)
