@@ -30,7 +30,7 @@ func ParseHeader(b []byte) (envelopeLength int, err error) {
 		return 0, fmt.Errorf("read header: %w: %w: %d bytes, a bundle starts with %d", ErrMalformed, ErrTruncated, len(b), HeaderSize)
 	}
 	if !bytes.Equal(b[:8], magic[:]) {
-		return 0, fmt.Errorf("read header: %w: it does not start as a bundle does", ErrMalformed)
+		return 0, fmt.Errorf("read header: %w: it does not start as one, so this is not a bundle", ErrMalformed)
 	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v != HeaderVersion {
 		return 0, fmt.Errorf("read header: %w: container version %d, this program reads %d; update it first", ErrMalformed, v, HeaderVersion)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/updaterd/updaterd/bootctl/uboot"
@@ -33,12 +34,14 @@ type Device struct {
 	// Terminal makes this process's terminal that of the device at the next start.
 	Terminal bool
 
-	VM    *vm.VM
-	Agent *agentproto.Client
+	VM *vm.VM
 
 	uboot   string
 	dir     string
 	console io.Writer
+
+	mu    sync.Mutex
+	agent *agentproto.Client
 }
 
 // New makes a device with the SD card described by d, switched off. What it
@@ -94,8 +97,46 @@ func (d *Device) PowerOn(ctx context.Context) error {
 		d.VM = nil
 		return fmt.Errorf("connect to the guest's agent: %w", err)
 	}
-	d.Agent = agentproto.NewClient(conn)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.agent = agentproto.NewClient(conn)
 	return nil
+}
+
+// Agent is the connection to the guest's agent; it is nil while the device is off.
+func (d *Device) Agent() *agentproto.Client {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.agent
+}
+
+// redial makes a new connection to the guest's agent: now and then QEMU no
+// longer listens to the old one after the guest was reset.
+func (d *Device) redial(ctx context.Context) error {
+	d.Agent().Close()
+	conn, err := d.dialAgent(ctx)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.agent = agentproto.NewClient(conn)
+	return nil
+}
+
+// Ready waits until the guest's agent answers.
+func (d *Device) Ready(ctx context.Context) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, 10*time.Second)
+		err := d.Agent().Ready(try)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if err := d.redial(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 // dialAgent connects to QEMU's end of the agent's port, which may be a moment
@@ -123,11 +164,11 @@ func (d *Device) PowerOff() {
 	}
 	d.Disk.CutNow()
 	d.VM.Kill()
-	d.Agent.Close()
+	d.Agent().Close()
 	dir := filepath.Dir(filepath.Dir(d.VM.AgentSocket()))
 	d.VM.Close()
 	os.RemoveAll(dir)
-	d.VM, d.Agent = nil, nil
+	d.VM = nil
 	d.Disk.PowerOn()
 }
 
@@ -150,7 +191,7 @@ func (d *Device) Resets() int {
 
 // Up waits until the guest's agent answers and updaterd is on the bus.
 func (d *Device) Up(ctx context.Context) error {
-	if err := d.Agent.Ready(ctx); err != nil {
+	if err := d.Ready(ctx); err != nil {
 		return fmt.Errorf("%w; the console's last words:\n%s", err, tail(d.VM.Console.Text(), 3000))
 	}
 	for {
@@ -178,7 +219,7 @@ func (d *Device) AwaitReset(ctx context.Context, n int) error {
 // Run runs a command in the guest as root and returns what it prints. A
 // command that fails is an error with what it said.
 func (d *Device) Run(ctx context.Context, argv ...string) (string, error) {
-	r, err := d.Agent.Exec(ctx, agentproto.Command{Argv: argv, Timeout: 10 * time.Minute})
+	r, err := d.Agent().Exec(ctx, agentproto.Command{Argv: argv, Timeout: 10 * time.Minute})
 	if err != nil {
 		return "", err
 	}
@@ -202,9 +243,13 @@ func (e *CommandError) Error() string {
 // Status is "updaterctl status --json". What is asked while the guest restarts
 // gets lost, so it is not waited for long.
 func (d *Device) Status(ctx context.Context) (*client.Status, error) {
+	parent := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, 15*time.Second, errors.New("no answer for 15 seconds"))
 	defer cancel()
 	out, err := d.Run(ctx, "updaterctl", "status", "--json")
+	if ctx.Err() != nil {
+		return nil, errors.Join(err, d.redial(parent))
+	}
 	if err != nil {
 		return nil, err
 	}

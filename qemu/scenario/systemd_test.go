@@ -56,12 +56,12 @@ func TestSystemd(t *testing.T) {
 	if err := dev.PowerOn(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := dev.Agent.Ready(within(t, 4*time.Minute)); err != nil {
+	if err := dev.Ready(within(t, 4*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	// The agent is up before the data partition is.
 	run(t, dev, "sh", "-c", "until grep -q ' /data ' /proc/mounts; do sleep 0.2; done")
-	if err := dev.Agent.Put(within(t, time.Minute), caFile, 0o644, ca); err != nil {
+	if err := dev.Agent().Put(within(t, time.Minute), caFile, 0o644, ca); err != nil {
 		t.Fatal(err)
 	}
 	// The file was missing when the daemon first started.

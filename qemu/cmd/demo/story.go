@@ -214,7 +214,7 @@ func (s *story) follow(ctx context.Context, argv ...string) error {
 	s.say("device# %s", strings.Join(argv, " "))
 	const log, end = "/tmp/demo.log", "/tmp/demo.end"
 	script := `"$@" >` + log + ` 2>&1; echo $? >` + end
-	_, err := s.device.Agent.Exec(ctx, agentproto.Command{
+	_, err := s.device.Agent().Exec(ctx, agentproto.Command{
 		Argv: append([]string{"setsid", "-f", "sh", "-c", "rm -f " + end + "; " + script, "sh"}, argv...),
 	})
 	if err != nil {
