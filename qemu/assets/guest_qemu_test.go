@@ -58,7 +58,7 @@ func rootFS(t *testing.T, b *assets.Builder, r assets.Root) string {
 // out runs a command in the guest that must succeed.
 func out(t *testing.T, dev *device.Device, argv ...string) string {
 	t.Helper()
-	r, err := dev.Agent.Exec(t.Context(), agentproto.Command{Argv: argv})
+	r, err := dev.Agent().Exec(t.Context(), agentproto.Command{Argv: argv})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestGuests(t *testing.T) {
 			image := rootFS(t, b, assets.Root{Flavour: flavour, Version: "1.0"})
 			begin := time.Now()
 			dev := boot(t, b, assets.Disk{Flavour: flavour, SlotA: image, EnvID: "factory"})
-			if err := dev.Agent.Ready(within(t, 4*time.Minute)); err != nil {
+			if err := dev.Agent().Ready(within(t, 4*time.Minute)); err != nil {
 				t.Fatal(err)
 			}
 			agent := time.Since(begin)
@@ -112,7 +112,7 @@ func waitFor(t *testing.T, dev *device.Device, argv []string) {
 	t.Helper()
 	ctx := within(t, 4*time.Minute)
 	for {
-		r, err := dev.Agent.Exec(ctx, agentproto.Command{Argv: argv})
+		r, err := dev.Agent().Exec(ctx, agentproto.Command{Argv: argv})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,17 +152,17 @@ func checkGuest(t *testing.T, dev *device.Device) {
 	out(t, dev, assets.HealthCommand)
 
 	content := strings.Repeat("0123456789abcdef", 1<<17) // more than one block
-	if err := dev.Agent.Put(t.Context(), "/data/dir/file", 0o640, []byte(content)); err != nil {
+	if err := dev.Agent().Put(t.Context(), "/data/dir/file", 0o640, []byte(content)); err != nil {
 		t.Fatal(err)
 	}
-	back, err := dev.Agent.Get(t.Context(), "/data/dir/file", 8<<20)
+	back, err := dev.Agent().Get(t.Context(), "/data/dir/file", 8<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if string(back) != content {
 		t.Errorf("file came back with %d bytes, want %d, or changed", len(back), len(content))
 	}
-	if r, err := dev.Agent.Exec(t.Context(), agentproto.Command{Argv: []string{"sleep", "60"}, Timeout: 300 * time.Millisecond}); err != nil || !r.TimedOut {
+	if r, err := dev.Agent().Exec(t.Context(), agentproto.Command{Argv: []string{"sleep", "60"}, Timeout: 300 * time.Millisecond}); err != nil || !r.TimedOut {
 		t.Errorf("sleep 60 with a time-out = %+v, %v; want it timed out", r, err)
 	}
 }
@@ -182,7 +182,7 @@ func TestFallBack(t *testing.T) {
 	}
 	expect(ctx, t, dev, "slot b failed, falling back to slot a")
 	expect(ctx, t, dev, "starting slot a, bootcount 0 of 3, trial 0")
-	if err := dev.Agent.Ready(ctx); err != nil {
+	if err := dev.Agent().Ready(ctx); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"boot_slot": "a", "boot_bad": "b", "upgrade_available": "0", "bootcount": "0", "env_id": "factory"} {
