@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/updaterd/updaterd/bootctl/uboot"
+	"github.com/updaterd/updaterd/updaterd/internal/config"
+)
+
+// board is a configuration with a boot environment in a file, and a reboot
+// command that only leaves a mark. It returns the mark's path.
+func board(t *testing.T, vars map[string]string) (c *config.Config, rebooted string) {
+	t.Helper()
+	dir := t.TempDir()
+	env := new(uboot.Env)
+	for name, value := range vars {
+		if err := env.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	image, err := uboot.EncodeCopy(env, 0, 4096, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, rebooted = config.Defaults(), filepath.Join(dir, "rebooted")
+	c.Boot.FwEnvConfig = filepath.Join(dir, "fw_env.config")
+	for path, content := range map[string]string{
+		filepath.Join(dir, "env"):    string(image),
+		c.Boot.FwEnvConfig:           fmt.Sprintf("%s 0 0x1000\n", filepath.Join(dir, "env")),
+		filepath.Join(dir, "reboot"): "#!/bin/sh\n: >" + rebooted + "\n",
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir) // nothing else is found by name
+	return c, rebooted
+}
+
+func trial(bad, upgrade string) map[string]string {
+	return map[string]string{"boot_slot": "b", "boot_bad": bad, "upgrade_available": upgrade, "bootcount": "1", "bootlimit": "3", "altbootcmd": "run fallback"}
+}
+
+func TestLastResortEndsOnlyATrialThatIsOver(t *testing.T) {
+	const past, future = config.Duration(time.Nanosecond), config.Duration(1000 * time.Hour)
+	for _, c := range []struct {
+		name     string
+		vars     map[string]string
+		deadline config.Duration
+		want     bool
+	}{
+		{"trial past its deadline", trial("", "1"), past, true},
+		{"trial before it", trial("", "1"), future, false},
+		{"no trial", trial("", "0"), past, false},
+		{"trial with no way back", trial("a", "1"), past, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conf, rebooted := board(t, c.vars)
+			conf.Health.Deadline = c.deadline
+			lastResort(t.Context(), conf, time.Millisecond, slog.New(slog.DiscardHandler))
+			if _, err := os.Stat(rebooted); (err == nil) != c.want {
+				t.Errorf("rebooted: %v, want %v", err == nil, c.want)
+			}
+		})
+	}
+	t.Run("a daemon that is told to end", func(t *testing.T) {
+		conf, rebooted := board(t, trial("", "1"))
+		conf.Health.Deadline = future
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		lastResort(ctx, conf, time.Hour, slog.New(slog.DiscardHandler))
+		if _, err := os.Stat(rebooted); err == nil {
+			t.Error("it rebooted")
+		}
+	})
+}
