@@ -82,7 +82,7 @@ func TestGuests(t *testing.T) {
 			image := rootFS(t, b, assets.Root{Flavour: flavour, Version: "1.0"})
 			begin := time.Now()
 			dev := boot(t, b, assets.Disk{Flavour: flavour, SlotA: image, EnvID: "factory"})
-			if err := dev.Agent().Ready(within(t, 4*time.Minute)); err != nil {
+			if err := dev.Ready(within(t, 4*time.Minute)); err != nil {
 				t.Fatal(err)
 			}
 			agent := time.Since(begin)
@@ -182,7 +182,7 @@ func TestFallBack(t *testing.T) {
 	}
 	expect(ctx, t, dev, "slot b failed, falling back to slot a")
 	expect(ctx, t, dev, "starting slot a, bootcount 0 of 3, trial 0")
-	if err := dev.Agent().Ready(ctx); err != nil {
+	if err := dev.Ready(ctx); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"boot_slot": "a", "boot_bad": "b", "upgrade_available": "0", "bootcount": "0", "env_id": "factory"} {
