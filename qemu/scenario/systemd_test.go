@@ -173,13 +173,14 @@ func failingHealth(t *testing.T, w *workshop, dev *device.Device, server *origin
 		t.Fatalf("the clock was not set back: %s", out)
 	}
 	resets := dev.Resets()
-	installAndReboot(t, dev, url(server, name))
+	run(t, dev, "updaterctl", "install", url(server, name))
 	if server.Sent() == 0 {
 		t.Fatal("the HTTPS server sent nothing")
 	}
 	if year := run(t, dev, "date", "+%Y"); strings.TrimSpace(year) != "1970" {
 		t.Errorf("the clock says %s, so nothing was shown about a clock of 1970", year)
 	}
+	reboot(t, dev)
 	if err := dev.AwaitReset(within(t, 8*time.Minute), resets+2); err != nil {
 		t.Fatal(err)
 	}
