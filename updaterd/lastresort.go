@@ -5,13 +5,11 @@ package main
 import (
 	"context"
 	"log/slog"
-	"os/exec"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/updaterd/updaterd/bootctl/uboot"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
+	"github.com/updaterd/updaterd/updaterd/internal/machine"
 )
 
 // lastResort ends a trial that this daemon cannot judge, because it cannot
@@ -34,7 +32,7 @@ func lastResort(ctx context.Context, c *config.Config, patience time.Duration, l
 	if !onTrial() {
 		return
 	}
-	left := timeLeft(c.Health.Deadline.Std())
+	left := max(0, c.Health.Deadline.Std()-machine.Uptime())
 	log.Error("this trial cannot be judged; it ends with a reboot", "in", left)
 	select {
 	case <-ctx.Done():
@@ -44,20 +42,11 @@ func lastResort(ctx context.Context, c *config.Config, patience time.Duration, l
 	if left > patience || !onTrial() { // not yet, or somebody else has decided
 		return
 	}
-	if out, err := exec.CommandContext(ctx, "reboot").CombinedOutput(); err != nil {
-		log.Error("reboot: " + err.Error() + ": " + string(out))
+	if err := machine.Reboot(ctx); err != nil {
+		log.Error(err.Error())
 	}
 }
 
 // restartPause is how long a daemon that cannot start waits before it ends, to
 // be started anew.
 const restartPause = 10 * time.Second
-
-// timeLeft is how long it is until the kernel has run for that long.
-func timeLeft(deadline time.Duration) time.Duration {
-	var info unix.Sysinfo_t
-	if unix.Sysinfo(&info) != nil {
-		return deadline
-	}
-	return max(0, deadline-time.Duration(info.Uptime)*time.Second)
-}

@@ -142,7 +142,7 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		Compatible: c.Compatible, Version: release.Version, DataDir: c.DataDir,
 		Boot: control, Engine: engine, Health: checker, Watchdog: watchdog, System: system, Log: log,
 		Deadline: c.Health.Deadline.Std(), MaxAttempts: c.Trial.MaxAttempts,
-		Uptime: system.Uptime, ImageFloor: release.Floor, ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,
+		Uptime: machine.Uptime, ImageFloor: release.Floor, ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,
 	})
 	return updater, err
 }

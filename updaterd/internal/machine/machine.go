@@ -94,7 +94,7 @@ func (m *Machine) Booted() (bootctl.Slot, error) {
 }
 
 // Uptime is how long the kernel has been running.
-func (m *Machine) Uptime() time.Duration {
+func Uptime() time.Duration {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
 		return 0 // it has no way to fail but a wrong address
@@ -103,7 +103,10 @@ func (m *Machine) Uptime() time.Duration {
 }
 
 // Reboot asks init for an orderly reboot.
-func (m *Machine) Reboot(ctx context.Context) error {
+func (m *Machine) Reboot(ctx context.Context) error { return Reboot(ctx) }
+
+// Reboot is [Machine.Reboot] for a caller that has no Machine.
+func Reboot(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, rebootTimeout)
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, "reboot").CombinedOutput(); err != nil {
