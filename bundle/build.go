@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/updaterd/updaterd/bundle/delta"
 	"github.com/updaterd/updaterd/sign"
 )
 
@@ -106,6 +107,7 @@ type imageInput struct {
 	ImageSpec
 	input
 	sources []input
+	streams *delta.Streams // of the image, once a delta needs them
 }
 
 // An input is a file that is read only.

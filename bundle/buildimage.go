@@ -110,7 +110,12 @@ func (b *builder) delta(ctx context.Context, in *imageInput, k int, digests []Di
 		b.note("image %q: no build id is found in %s, so only devices that recorded the digest of their image will use its delta; give its build id if you know it", in.Class, src.Name())
 	}
 	b.progress(src.size)
-	index, err := delta.NewIndex(src.File, src.size)
+	if in.streams == nil {
+		if in.streams, err = delta.FindStreams(in.File, in.size); err != nil {
+			return Source{}, nil, err
+		}
+	}
+	index, err := delta.NewIndex(src.File, src.size, in.streams)
 	if err != nil {
 		return Source{}, nil, err
 	}

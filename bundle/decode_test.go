@@ -48,7 +48,7 @@ func TestDecode(t *testing.T) {
 	source = append(source, noise(1000, 2)...)
 	touched := bytes.Clone(source)
 	touched[1500] ^= 1
-	index, err := delta.NewIndex(bytes.NewReader(source), int64(len(source)))
+	index, err := delta.NewIndex(bytes.NewReader(source), int64(len(source)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

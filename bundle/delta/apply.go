@@ -27,6 +27,7 @@ func Apply(dst, patch []byte, src io.ReaderAt, srcSize int64) error {
 type Applier struct {
 	zstd    *zstd.Decoder
 	streams [streamCount][]byte
+	runs    expander
 }
 
 // NewApplier makes an Applier; Close frees it.
@@ -46,7 +47,7 @@ func NewApplier() (*Applier, error) {
 // Close frees what the Applier holds. It must not be used afterwards.
 func (a *Applier) Close() {
 	a.zstd.Close()
-	a.streams = [streamCount][]byte{}
+	a.streams, a.runs = [streamCount][]byte{}, expander{}
 }
 
 // Apply makes the chunk dst from a patch and the first srcSize bytes of src.
@@ -58,6 +59,37 @@ func (a *Applier) Apply(dst, patch []byte, src io.ReaderAt, srcSize int64) error
 	if srcSize < 0 || srcSize > maxSource {
 		return fmt.Errorf("apply patch: source size %d is out of range", srcSize)
 	}
+	switch {
+	case len(patch) > 0 && patch[0] == versionPlain:
+		return a.copies(dst, patch[1:], &program{src: src, srcSize: srcSize})
+	case len(patch) > 0 && patch[0] == versionExpanded:
+		return a.expanded(dst, patch[1:], src, srcSize)
+	}
+	return malformed("no patch of a version that is known")
+}
+
+// expanded applies a patch that works on expanded deflate blocks.
+func (a *Applier) expanded(dst, patch []byte, src io.ReaderAt, srcSize int64) error {
+	x, rest, err := parseExpansion(patch, len(dst), srcSize)
+	if err != nil {
+		return err
+	}
+	if err := a.runs.fill(&x, len(dst), src); err != nil {
+		return err
+	}
+	if cap(a.runs.chunk) < x.length {
+		a.runs.chunk = make([]byte, x.length)
+	}
+	a.runs.chunk = a.runs.chunk[:x.length]
+	p := &program{src: src, srcSize: x.base, pool: a.runs.pool}
+	if err := a.copies(a.runs.chunk, rest, p); err != nil {
+		return err
+	}
+	return a.runs.collapse(dst, x.runs)
+}
+
+// copies makes dst by the streams of a patch.
+func (a *Applier) copies(dst, patch []byte, p *program) error {
 	ext, err := parse(patch, len(dst))
 	if err != nil {
 		return err
@@ -68,11 +100,8 @@ func (a *Applier) Apply(dst, patch []byte, src io.ReaderAt, srcSize int64) error
 			return err
 		}
 	}
-	p := program{
-		control: s[streamControl], shifts: s[streamShifts], literals: s[streamLiterals],
-		words: words{gaps: s[streamGaps], values: s[streamWords]},
-		src:   src, srcSize: srcSize,
-	}
+	p.control, p.shifts, p.literals = s[streamControl], s[streamShifts], s[streamLiterals]
+	p.words = words{gaps: s[streamGaps], values: s[streamWords]}
 	return p.run(dst)
 }
 
@@ -100,7 +129,8 @@ type program struct {
 	words                     words
 	src                       io.ReaderAt
 	srcSize                   int64
-	from                      int64 // where the source goes on if the alignment stays
+	pool                      []byte // what lies behind the source
+	from                      int64  // where the source goes on if the alignment stays
 }
 
 func (p *program) run(dst []byte) error {
@@ -154,17 +184,29 @@ func (p *program) copy(dst []byte) error {
 		return malformed("shift stream is cut off")
 	}
 	// The shift is bounded before it is added, so nothing overflows.
-	shift, n := unzigzag(u), int64(len(dst))
-	if shift < -p.from || shift > p.srcSize-n-p.from {
-		return malformed("copy of %d bytes lies outside the source of %d bytes", n, p.srcSize)
+	shift, n, size := unzigzag(u), int64(len(dst)), p.srcSize+int64(len(p.pool))
+	if shift < -p.from || shift > size-n-p.from {
+		return malformed("copy of %d bytes lies outside the source of %d bytes", n, size)
 	}
 	p.shifts = rest
 	p.from += shift
-	if err := readFull(p.src, dst, p.from); err != nil {
+	if err := p.read(dst, p.from); err != nil {
 		return err
 	}
 	p.from += n
 	return p.words.apply(dst)
+}
+
+// read fills b from one place of the source, or of the pool behind it.
+func (p *program) read(b []byte, at int64) error {
+	switch {
+	case at >= p.srcSize:
+		copy(b, p.pool[at-p.srcSize:])
+		return nil
+	case int64(len(b)) > p.srcSize-at:
+		return malformed("copy of %d bytes leaves the source of %d bytes", len(b), p.srcSize)
+	}
+	return readFull(p.src, b, at)
 }
 
 func readFull(src io.ReaderAt, b []byte, at int64) error {

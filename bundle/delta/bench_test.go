@@ -13,7 +13,7 @@ func BenchmarkIndex(b *testing.B) {
 	src := program(20_000, nil)
 	b.SetBytes(int64(len(src)))
 	for b.Loop() {
-		x, err := delta.NewIndex(bytes.NewReader(src), int64(len(src)))
+		x, err := delta.NewIndex(bytes.NewReader(src), int64(len(src)), nil)
 		if err != nil {
 			b.Fatal(err)
 		}

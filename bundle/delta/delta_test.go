@@ -27,7 +27,7 @@ func noise(seed uint64, n int) []byte {
 
 func newIndex(t testing.TB, src []byte) *delta.Index {
 	t.Helper()
-	x, err := delta.NewIndex(bytes.NewReader(src), int64(len(src)))
+	x, err := delta.NewIndex(bytes.NewReader(src), int64(len(src)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestRoundTrip(t *testing.T) {
 			src = bytes.Repeat(src[:min(len(src), 100)], 1+len(src)/100)
 		}
 		target := mutate(t, src)
-		x, err := delta.NewIndex(bytes.NewReader(src), int64(len(src)))
+		x, err := delta.NewIndex(bytes.NewReader(src), int64(len(src)), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +162,7 @@ func TestFileSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	x, err := delta.NewIndex(f, int64(len(src)))
+	x, err := delta.NewIndex(f, int64(len(src)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestFileSource(t *testing.T) {
 	if err := x.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := delta.NewIndex(f, int64(len(src))+1); err == nil {
+	if _, err := delta.NewIndex(f, int64(len(src))+1, nil); err == nil {
 		t.Error("NewIndex of a file shorter than stated: no error")
 	}
 }

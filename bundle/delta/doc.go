@@ -5,7 +5,8 @@
 //
 // A patch says how to make one chunk of the target from the source image:
 // copies from the source, the few words in which a copy differs, and literal
-// bytes. Each patch stands alone, so chunks can be made in any order, in
+// bytes. What is compressed with deflate on both sides is compared symbol by
+// symbol (package deflate). Each patch stands alone, so chunks can be made in any order, in
 // parallel, and again.
 //
 // # The contract
@@ -19,12 +20,14 @@
 // # What it does not do
 //
 // It does not authenticate anything. A source that differs from the one the
-// patch was made for gives wrong bytes, not an error, so the caller compares
+// patch was made for gives wrong bytes, or at best ErrSource, so the caller compares
 // the digest of dst with what a signed manifest says.
 //
 // # Example
 //
-//	x, err := delta.NewIndex(oldImage, oldSize)
+//	streams, err := delta.FindStreams(newImage, newSize)
+//	...
+//	x, err := delta.NewIndex(oldImage, oldSize, streams)
 //	...
 //	defer x.Close()
 //	patch, err := x.Patch(chunk, 3<<20) // chunk is at 3 MiB in the new image

@@ -17,8 +17,12 @@ const maxSource = 1 << 56
 // maxWindow bounds the zstd window that a patch may ask for.
 const maxWindow = 2*MaxTarget + 64<<10
 
-// version is the first byte of every patch.
-const version = 1
+// The first byte of a patch: what follows it are the streams, or first a list
+// of deflate blocks (docs/delta.md, "Expanded blocks").
+const (
+	versionPlain    = 1
+	versionExpanded = 2
+)
 
 // wordSize is the width in bytes of a difference (docs/delta.md, "The words").
 const wordSize = 4
@@ -36,6 +40,10 @@ const (
 // ErrMalformed is returned for a patch that breaks a rule of the format.
 var ErrMalformed = errors.New("malformed patch")
 
+// ErrSource is returned when it turns out that the source is not the one that
+// the patch was made for. Often that does not turn out.
+var ErrSource = errors.New("the source is another one than the patch is for")
+
 func malformed(format string, args ...any) error {
 	return fmt.Errorf("apply patch: %w: %s", ErrMalformed, fmt.Sprintf(format, args...))
 }
@@ -50,12 +58,8 @@ type extent struct {
 	decoded int
 }
 
-// parse splits a patch for a chunk of target bytes into its streams.
-func parse(patch []byte, target int) (s [streamCount]extent, err error) {
-	if len(patch) == 0 || patch[0] != version {
-		return s, malformed("no patch of version %d", version)
-	}
-	p := patch[1:]
+// parse splits what follows a patch's head, and makes target bytes, into its streams.
+func parse(p []byte, target int) (s [streamCount]extent, err error) {
 	var length [streamCount]int
 	total := 0
 	for i := range s {

@@ -42,7 +42,7 @@ type matcher struct {
 
 // match returns the segments of target in ascending order, not overlapping.
 // offset is where the target lies in its image, the first alignment tried.
-func (m *matcher) match(x *Index, target []byte, offset int64) []segment {
+func (m *matcher) match(x *seeds, target []byte, offset int64) []segment {
 	m.src, m.target, m.out = x.src, target, m.out[:0]
 	m.scan(x, segment{shift: int(min(offset, int64(len(x.src))))})
 	if len(m.out) == 0 {

@@ -5,6 +5,7 @@ package delta
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -27,11 +28,22 @@ func (x *Index) Patch(target []byte, offset int64) ([]byte, error) {
 		return nil, err
 	}
 	defer x.workers.Put(w)
+	segments := slices.Clone(w.matcher.match(x.image, target, offset)) // expand uses the matcher again
 	w.writer.reset()
-	w.writer.run(target, x.src, w.matcher.match(x, target, offset))
+	if s := w.expand(x, target, offset, segments); s != nil {
+		w.writer.head = s.head.append(append(w.writer.head, versionExpanded))
+		w.writer.run(s.chunk, source{x.image.src, s.pool}, s.segments)
+		if w.writer.size() <= maxStreams(len(s.chunk)) {
+			return w.writer.pack(w.encoder), nil
+		}
+		w.writer.reset()
+	}
+	w.writer.head = append(w.writer.head, versionPlain)
+	w.writer.run(target, source{x.image.src, nil}, segments)
 	if w.writer.size() > maxStreams(len(target)) {
 		w.writer.reset()
-		w.writer.run(target, x.src, nil)
+		w.writer.head = append(w.writer.head, versionPlain)
+		w.writer.run(target, source{}, nil)
 	}
 	return w.writer.pack(w.encoder), nil
 }
@@ -39,6 +51,7 @@ func (x *Index) Patch(target []byte, offset int64) ([]byte, error) {
 // A worker is what one call of Patch needs.
 type worker struct {
 	matcher matcher
+	runs    expander
 	writer  writer
 	encoder *zstd.Encoder
 }
@@ -62,26 +75,38 @@ func (x *Index) getWorker() (*worker, error) {
 
 // A writer collects the streams of one patch.
 type writer struct {
+	head    []byte // what comes before the streams
 	streams [streamCount][]byte
 	gap     int // copied bytes since the last difference
 }
 
 func (w *writer) reset() {
 	w.gap = 0
+	w.head = w.head[:0]
 	for i := range w.streams {
 		w.streams[i] = w.streams[i][:0]
 	}
 }
 
+// A source is what copies read: the image, and behind it the pool.
+type source struct{ image, pool []byte }
+
+func (s source) from(at int) []byte {
+	if at < len(s.image) {
+		return s.image[at:]
+	}
+	return s.pool[at-len(s.image):]
+}
+
 // run writes instructions that make target of the segments.
-func (w *writer) run(target, src []byte, segments []segment) {
+func (w *writer) run(target []byte, src source, segments []segment) {
 	at, from := 0, 0
 	for _, s := range segments {
 		from += s.from - at
 		w.literal(target[at:s.from])
 		w.number(streamControl, uint64(s.to-s.from))
 		w.number(streamShifts, zigzag(int64(s.from+s.shift-from)))
-		w.words(target[s.from:s.to], src[s.from+s.shift:])
+		w.words(target[s.from:s.to], src.from(s.from+s.shift))
 		at, from = s.to, s.to+s.shift
 	}
 	if at < len(target) {
@@ -142,7 +167,7 @@ func (w *writer) size() int {
 
 // pack compresses the streams that gain from it and puts the patch together.
 func (w *writer) pack(e *zstd.Encoder) []byte {
-	patch := []byte{version}
+	patch := append([]byte(nil), w.head...)
 	var encoded [streamCount][]byte
 	for i, s := range w.streams {
 		encoded[i] = s

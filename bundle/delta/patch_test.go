@@ -109,7 +109,7 @@ func TestPatchArguments(t *testing.T) {
 		t.Errorf("Patch at an offset far beyond the source = %v", err)
 	}
 	for _, size := range []int64{-1, 1001, 1 << 60} {
-		if _, err := delta.NewIndex(bytes.NewReader(make([]byte, 1000)), size); err == nil {
+		if _, err := delta.NewIndex(bytes.NewReader(make([]byte, 1000)), size, nil); err == nil {
 			t.Errorf("NewIndex of 1000 bytes as %d: no error", size)
 		}
 	}
