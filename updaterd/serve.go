@@ -109,6 +109,7 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 	client, err := fetch.New(fetch.Options{
 		CAFile:    c.Download.CAFile,
 		UserAgent: "updaterd/" + version,
+		Retry:     fetch.Retry{Waiting: func(why error) { updater.Waiting(why) }},
 		Now: func() time.Time {
 			now, floor := time.Now(), updater.TimeFloor()
 			if now.Before(floor) {

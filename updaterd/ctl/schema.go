@@ -27,7 +27,7 @@ func schemas() []schema {
 			{"slots", "object", "a slot for each name as in rootfs.a"},
 			{"job", "object or null", "the job in hand"},
 			{"last_result", "object or null", "the result of the last job"},
-			{"problems", "array of string", "what keeps an install from working"},
+			{"problems", "array of string", "what keeps an install from working, or what the job waits for"},
 		}},
 		{"slot", "one of the slots of status", []field{
 			{"digest", "string", "of the image, empty if it is not known"},

@@ -9,6 +9,11 @@
 // at the next byte. If the server's file changes between two requests the
 // caller is told ([Error.Changed]) before a byte of the new file is delivered.
 //
+// Networks with a login page (captive portals) answer in the server's place.
+// Before anything was verified such an answer is an error at once, because a
+// person may have mistyped the URL. After that ([Remote.Verified]) it is one of
+// the link's faults, and waited for like the others.
+//
 // The package trusts nothing it reads and authenticates nothing: that is the
 // caller's job, with digests. It never asks for several ranges at once, keeps no
 // cookies, and sends no credentials to a host that was not named by the caller.

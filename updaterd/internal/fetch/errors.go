@@ -49,4 +49,7 @@ var (
 	ErrNoRange = errors.New("server ignores Range requests; serve the bundle from a server or CDN that supports them")
 	// ErrStalled: the connection is open, but no byte came for too long.
 	ErrStalled = errors.New("connection stalled")
+	// ErrNoBundle: somebody answers, with something that nobody would serve as a
+	// bundle.
+	ErrNoBundle = errors.New("an answer that is no bundle: is there a login page on this network?")
 )

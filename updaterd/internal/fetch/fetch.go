@@ -56,6 +56,10 @@ type Remote interface {
 	// first have bytes are there already and what follows them is dropped. It
 	// calls report with the number of bytes stored, and syncs the file.
 	Save(ctx context.Context, off, n int64, path string, have int64, report func(done int64)) error
+	// Verified tells that the file was found to be what it should be, now or in
+	// an earlier life: from here on an answer that is no bundle is a fault of the
+	// link, not of the reference.
+	Verified()
 	// Size is the size of the whole file, or -1 as long as it is unknown.
 	Size() int64
 	// Fetched counts the bytes of bundle read so far, wasted ones included.

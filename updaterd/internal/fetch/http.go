@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -28,6 +29,7 @@ type remote struct {
 	validator string // of the file that is being read; "" until an answer has one
 	size      int64
 	answered  bool // a range was served
+	verified  bool // and was, now or earlier, of a bundle
 }
 
 func newRemote(c *Client, u *url.URL) *remote {
@@ -37,6 +39,12 @@ func newRemote(c *Client, u *url.URL) *remote {
 }
 
 func (r *remote) Fetched() int64 { return r.fetched.Load() }
+
+func (r *remote) Verified() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.verified = true
+}
 
 func (r *remote) Size() int64 {
 	r.mu.Lock()
@@ -96,20 +104,38 @@ func (r *remote) broken(err error) error {
 	if errors.As(err, &ue) {
 		err = ue.Err
 	}
-	var redirect errRedirect
-	if errors.As(err, &redirect) {
-		return r.fail(final, 0, err)
-	}
 	r.mu.Lock()
-	answered := r.answered
+	known := r.answered || r.verified
 	r.mu.Unlock()
-	// A certificate that was never good will not become good. One that was and
-	// now is not may well be a captive portal's.
+	// A certificate that was never good will not become good, and a redirect
+	// that leads nowhere will not lead to a bundle. Where there was one before,
+	// they may well be a captive portal's.
+	var redirect errRedirect
 	var cert *tls.CertificateVerificationError
-	if errors.As(err, &cert) && !answered {
+	if !known && (errors.As(err, &redirect) || errors.As(err, &cert)) {
 		return r.fail(final, 0, err)
 	}
 	return r.fail(transient, 0, err)
+}
+
+// stranger is the error for an answer that is the whole of something else than
+// a bundle; nil if it may be one.
+func (r *remote) stranger(resp *http.Response) error {
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	r.mu.Lock()
+	verified := r.verified
+	same := r.answered && validatorOf(resp) == r.validator && resp.ContentLength == r.size
+	r.mu.Unlock()
+	e := r.fail(final, resp.StatusCode, fmt.Errorf("server answers with content type %q and length %d: %w", kind, resp.ContentLength, ErrNoBundle))
+	if verified {
+		e.kind = transient
+	}
+	// What was verified came by ranges, since no envelope begins a file. Who
+	// now ignores them, and has another file, is not who served it.
+	if kind == "text/html" || kind == "application/xhtml+xml" || verified && !same {
+		return e
+	}
+	return nil
 }
 
 // check compares an answer with the range that was asked for.
@@ -117,6 +143,11 @@ func (r *remote) check(resp *http.Response, off, n int64) error {
 	status := resp.StatusCode
 	if status != http.StatusPartialContent && status != http.StatusOK {
 		return r.refused(resp, off)
+	}
+	if status == http.StatusOK {
+		if err := r.stranger(resp); err != nil {
+			return err
+		}
 	}
 	if enc := resp.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
 		return r.fail(final, status, fmt.Errorf("server answers with content encoding %q", enc))
@@ -151,10 +182,7 @@ func (r *remote) check(resp *http.Response, off, n int64) error {
 // same compares the answer's validator and size with those seen before, and
 // takes over the new ones.
 func (r *remote) same(resp *http.Response, total int64) error {
-	validator := resp.Header.Get("ETag")
-	if validator == "" {
-		validator = resp.Header.Get("Last-Modified")
-	}
+	validator := validatorOf(resp)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	differs := (r.answered && validator != r.validator) || (r.size >= 0 && total >= 0 && total != r.size)
@@ -166,6 +194,13 @@ func (r *remote) same(resp *http.Response, total int64) error {
 		return r.fail(changed, resp.StatusCode, errors.New("the file on the server was replaced, or another server answers with its own copy"))
 	}
 	return nil
+}
+
+func validatorOf(resp *http.Response) string {
+	if tag := resp.Header.Get("ETag"); tag != "" {
+		return tag
+	}
+	return resp.Header.Get("Last-Modified")
 }
 
 // refused is the error for a status that is not a success.

@@ -21,6 +21,9 @@ type Retry struct {
 	// First and Longest are the pauses after the first failure and after many;
 	// they double in between. Zero means 1 s and 1 min.
 	First, Longest time.Duration
+	// Waiting, unless nil, is told why a range waits for its next try, and nil
+	// once that is over. It is called by whoever reads.
+	Waiting func(why error)
 }
 
 func (r Retry) withDefaults() Retry {
@@ -42,12 +45,28 @@ type pacer struct {
 }
 
 // progress tells that bytes came.
-func (p *pacer) progress() { p.fails = 0 }
+func (p *pacer) progress() {
+	if p.fails > 0 {
+		p.tell(nil)
+	}
+	p.fails = 0
+}
+
+func (p *pacer) tell(why error) {
+	if p.policy.Waiting != nil {
+		p.policy.Waiting(why)
+	}
+}
 
 // wait pauses before the next try. It returns an error if there must not be
 // one: cause itself if it is final or the policy is spent, or, if ctx ends, an
 // error that also tells what was being waited for.
-func (p *pacer) wait(ctx context.Context, cause error) error {
+func (p *pacer) wait(ctx context.Context, cause error) (end error) {
+	defer func() {
+		if end != nil && p.fails > 0 {
+			p.tell(nil)
+		}
+	}()
 	if ctx.Err() != nil {
 		return ended(ctx, cause)
 	}
@@ -64,6 +83,7 @@ func (p *pacer) wait(ctx context.Context, cause error) error {
 		return &Error{Ref: e.Ref, Status: e.Status, kind: final,
 			err: fmt.Errorf("gave up after %v without a byte: %w", p.policy.Stall, e.err)}
 	}
+	p.tell(e)
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {

@@ -40,6 +40,9 @@ type Remote interface {
 	Range(ctx context.Context, off, n int64) (io.ReadCloser, error)
 	// Save stores a range in a file of which the first have bytes are there.
 	Save(ctx context.Context, off, n int64, path string, have int64, report func(done int64)) error
+	// Verified tells that this is the bundle that is wanted: what else is
+	// answered from now on is a fault of the link.
+	Verified()
 	// Size is the size of the whole file, -1 if unknown.
 	Size() int64
 	// Fetched counts the bytes read so far.

@@ -20,7 +20,7 @@ import (
 func (e *Engine) Inspect(ctx context.Context, ref string, target bootctl.Slot, opt update.InstallOptions) (*update.Release, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.o.InspectTimeout)
 	defer cancel()
-	p, err := e.fetchPlan(ctx, ref, target, opt.Mode)
+	p, err := e.fetchPlan(ctx, ref, target, opt.Mode, false)
 	if err != nil {
 		return nil, fmt.Errorf("inspect bundle: %w", err)
 	}
@@ -33,7 +33,7 @@ func (e *Engine) Inspect(ctx context.Context, ref string, target bootctl.Slot, o
 func (e *Engine) Reopen(ctx context.Context, ref, digest string, target bootctl.Slot, opt update.InstallOptions) (*update.Release, error) {
 	p, err := e.storedPlan(ref, digest, target, opt.Mode)
 	if err == nil && p == nil {
-		p, err = e.fetchPlan(ctx, ref, target, opt.Mode)
+		p, err = e.fetchPlan(ctx, ref, target, opt.Mode, true)
 	}
 	if err == nil && p.verified.Digest.String() != digest {
 		err = fail(update.NameMalformedBundle, "%s is now another release, %s; install that one as a new job", ref, p.verified.Manifest.Version)
@@ -45,10 +45,14 @@ func (e *Engine) Reopen(ctx context.Context, ref, digest string, target bootctl.
 	return p.release(), nil
 }
 
-func (e *Engine) fetchPlan(ctx context.Context, ref string, target bootctl.Slot, mode string) (*plan, error) {
+// fetchPlan asks the server; known tells that there was a bundle before.
+func (e *Engine) fetchPlan(ctx context.Context, ref string, target bootctl.Slot, mode string, known bool) (*plan, error) {
 	remote, err := e.o.Open(ref)
 	if err != nil {
 		return nil, named(update.NameBadArgument, err)
+	}
+	if known {
+		remote.Verified()
 	}
 	head, err := readHead(ctx, remote)
 	if err != nil {
@@ -66,6 +70,7 @@ func (e *Engine) fetchPlan(ctx context.Context, ref string, target bootctl.Slot,
 		}
 		return nil, fail(update.NameMalformedBundle, "%w: file has %d bytes, its manifest accounts for %d", cause, size, want)
 	}
+	remote.Verified()
 	return e.plan(ref, remote, head, v, target, mode)
 }
 

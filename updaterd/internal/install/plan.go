@@ -125,6 +125,7 @@ func (p *plan) connect() error {
 	if err != nil {
 		return named(update.NameNetwork, err)
 	}
+	remote.Verified() // by whoever stored the envelope
 	p.remote = remote
 	return nil
 }

@@ -4,6 +4,7 @@ package update
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -11,8 +12,11 @@ import (
 // Snapshot is the whole visible state.
 func (u *Updater) Snapshot() Snapshot {
 	u.mu.Lock()
-	s := u.shown
+	s, waiting := u.shown, u.waiting
 	u.mu.Unlock()
+	if waiting != "" && s.Job != nil && !s.Job.Finished {
+		s.Problems = append(slices.Clone(s.Problems), waiting)
+	}
 	if s.Job != nil {
 		job := *s.Job
 		if !job.Finished {
@@ -24,6 +28,26 @@ func (u *Updater) Snapshot() Snapshot {
 		s.Job = &job
 	}
 	return s
+}
+
+// Waiting tells why the network does not get on, and nil once it does. It is
+// shown while a job is in hand.
+func (u *Updater) Waiting(why error) {
+	text := ""
+	if why != nil {
+		text = clip(fmt.Sprintf("The download waits for the network: %v.", why))
+	}
+	u.mu.Lock()
+	news := text != u.waiting
+	u.waiting = text
+	u.mu.Unlock()
+	if !news {
+		return
+	}
+	if text != "" {
+		u.o.Log.Warn("waiting for the network", "err", why)
+	}
+	u.notify()
 }
 
 // publish shows what the loop knows to those outside it.

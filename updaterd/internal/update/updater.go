@@ -97,6 +97,7 @@ type Updater struct {
 	records  slots
 	floors   floors
 	history  []Result
+	waiting  string // why the network does not get on
 	watchers map[chan struct{}]struct{}
 }
 

@@ -4,7 +4,10 @@ package update
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 // TestInterruptedWorkTellsNothing: a daemon that is told to end in a trial has
@@ -23,4 +26,41 @@ func TestInterruptedWorkTellsNothing(t *testing.T) {
 	if len(w.outcome) != 1 {
 		t.Fatal("a verdict was lost")
 	}
+}
+
+// What a job waits for is seen while it is in hand, and only then.
+func TestWaitingForTheNetworkIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		l := start(t, w, func(_ *Options, e *engine) {
+			e.gate = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
+		})
+		idle := len(l.Snapshot().Problems)
+		l.Waiting(errors.New("nobody there"))
+		if got := l.Snapshot().Problems; len(got) != idle {
+			t.Errorf("problems without a job: %q", got)
+		}
+		id, err := l.Install(l.ctx, ref, InstallOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := l.Watch(l.ctx)
+		l.Waiting(errors.New("is there a login page?"))
+		<-c
+		if got := l.Snapshot().Problems; len(got) != idle+1 || !strings.Contains(got[idle], "is there a login page?") {
+			t.Errorf("problems while the job waits: %q", got)
+		}
+		l.Waiting(nil)
+		if got := l.Snapshot().Problems; len(got) != idle {
+			t.Errorf("problems once it goes on: %q", got)
+		}
+		l.Waiting(errors.New("nobody there"))
+		if err := l.Cancel(id); err != nil {
+			t.Fatal(err)
+		}
+		if got := l.Snapshot().Problems; len(got) != idle {
+			t.Errorf("problems after the job: %q", got)
+		}
+		l.end()
+	})
 }
