@@ -17,8 +17,10 @@ export GOFLAGS     := -buildvcs=false
 LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
 BUILD   := go build -trimpath -ldflags '$(LDFLAGS)'
 # The device binary speaks HTTP/1.1 alone, and what the signature library drags
-# in is never hot, so it is not inlined: both save flash (5 % together).
-COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... encoding/xml
+# in, certificates and the configuration are read a few times in a life, so that
+# is not inlined: both save flash (5 % together).
+COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... encoding/xml \
+	crypto/x509/... encoding/asn1 github.com/BurntSushi/toml
 DEVICE_BUILD := $(BUILD) -tags nethttpomithttp2 $(COLD:%=-gcflags=%=-l)
 DEVICE_ARCHES := arm64 arm riscv64 amd64
 
@@ -125,9 +127,16 @@ install: ## install what a device needs under DESTDIR; BINARY is the device bina
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system-services updaterd/data/org.updaterd.Updater1.service
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/interfaces updaterd/data/org.updaterd.Updater1.xml
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/polkit-1/actions updaterd/data/org.updaterd.policy
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 updaterd/data/man/updaterctl.1
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions updaterd/data/completion/updaterctl
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 updaterd/data/man/*.1
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 updaterd/data/man/*.8
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions updaterd/data/completion/*
 	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/updaterd/keys
+
+.PHONY: install-tools
+install-tools: ## install what a build host needs under DESTDIR, after make build
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/updater-bundle bin/updater-sign
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions docs/completion/*
 
 .PHONY: clean
 clean: ## remove what was built here; the cache of assets stays

@@ -7,3 +7,5 @@
 // This package reads the configuration and puts the parts together; what they
 // do is in updaterd/internal.
 package main
+
+//go:generate go test -run TestGenerated -update .

@@ -11,3 +11,5 @@
 //
 //	os.Exit(cli.Run(version, os.Args[1:], os.Stdout, os.Stderr))
 package cli
+
+//go:generate go test -run TestGenerated -update .

@@ -3,6 +3,8 @@
 // Updater-bundle makes bundles and looks into them: see updater-bundle --help.
 package main
 
+//go:generate go test -run TestGenerated -update .
+
 import (
 	"errors"
 	"slices"

@@ -3,6 +3,8 @@
 // Updater-sign makes keys, and signs files and verifies them: see updater-sign --help.
 package main
 
+//go:generate go test -run TestGenerated -update .
+
 import (
 	"errors"
 
@@ -40,12 +42,20 @@ Unless it is 0, no output file was written.
 // command is one run of the program.
 type command struct{ *cli.Program }
 
-func main() {
-	c := &command{&cli.Program{
+func newCommand() *command {
+	return &command{&cli.Program{
 		Name: "updater-sign", Version: version, Overview: usage, ExitCodes: exitCodes,
 		Untrusted: func(err error) bool { return errors.Is(err, sign.ErrUntrusted) || errors.Is(err, sign.ErrMalformed) },
 	}}
-	c.Main(map[string]cli.Command{
+}
+
+func (c *command) commands() map[string]cli.Command {
+	return map[string]cli.Command{
 		"keygen": c.keygen, "sign": c.sign, "verify": c.verify, "resign": c.resign,
-	})
+	}
+}
+
+func main() {
+	c := newCommand()
+	c.Main(c.commands())
 }
