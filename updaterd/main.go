@@ -34,7 +34,9 @@ instance with updaterctl.
 
 Options:
   --config FILE   the configuration (default /etc/updaterd/updaterd.toml)
-  --check         read the configuration, say what is wrong with it, and end
+  --check         check the configuration, and whether what it names is there and
+                  fits: keyring, boot environment, slots, data directory,
+                  certificates, health commands, watchdog. Changes nothing
   --print-config  print a configuration with every key, its default and its meaning
   --version       print the version
 
@@ -42,7 +44,12 @@ Exit codes:
   0  done, or it was told to end
   1  failed: the message says why
   2  the command line is wrong
+  3  --check: the configuration is well-formed, but does not fit this device: each
+     line that begins with FAIL says what is wrong, and what cures it
 `
+
+// exitUnfit is the exit code of --check for a device that does not fit the configuration.
+const exitUnfit = 3
 
 func main() {
 	switch filepath.Base(os.Args[0]) {
@@ -98,6 +105,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 			return 1
 		}
 	} else if *check {
+		if failed := runChecks(checksOf(c, "/"), stdout); failed > 0 {
+			fmt.Fprintf(stderr, "updaterd: %d of the checks failed\n", failed)
+			return exitUnfit
+		}
 		return 0
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +16,7 @@ import (
 func TestCommandLine(t *testing.T) {
 	dir := t.TempDir()
 	good := filepath.Join(dir, "good.toml")
-	if err := os.WriteFile(good, config.DefaultFile(), 0o600); err != nil {
+	if err := os.WriteFile(good, bytes.Replace(config.DefaultFile(), []byte(`#keyring = "/etc/updaterd/keys"`), fmt.Appendf(nil, "keyring = %q", dir+"/keys"), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
@@ -26,7 +28,7 @@ func TestCommandLine(t *testing.T) {
 		{"--help", 0, "Usage: updaterd", ""},
 		{"--version", 0, "updaterd unknown\n", ""},
 		{"--print-config", 0, "# Configuration of updaterd", ""},
-		{"--check --config " + good, 0, "", ""},
+		{"--check --config " + good, exitUnfit, "FAIL  keyring: load keyring: open " + dir + "/keys: no such file or directory\n      hint: ", "updaterd: "},
 		{"--check --config " + dir + "/none", 1, "", "updaterd: read configuration: open " + dir + "/none: no such file or directory\nhint: "},
 		{"--frob", 2, "", "updaterd: there is no option --frob\nhint: run \"updaterd --help\"\n"},
 		{"--config", 2, "", "updaterd: --config needs a value\n"},

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bootctl/uboot"
+	"github.com/updaterd/updaterd/sign"
+	"github.com/updaterd/updaterd/updaterd/internal/config"
+	"github.com/updaterd/updaterd/updaterd/internal/fetch"
+	"github.com/updaterd/updaterd/updaterd/internal/machine"
+)
+
+// leastFree is what the journal and the records need on the data partition.
+const leastFree = 4 << 20
+
+// A check looks at one thing that the configuration names, and changes nothing.
+// It returns what it found, or what is wrong.
+type check struct {
+	name string
+	look func() (string, error)
+}
+
+// A fault is what is wrong, and what cures it.
+type fault struct {
+	err  error
+	cure string
+}
+
+func (f *fault) Error() string { return f.err.Error() }
+func (f *fault) Unwrap() error { return f.err }
+
+func faulty(cure, format string, args ...any) error {
+	return &fault{fmt.Errorf(format, args...), cure}
+}
+
+// checksOf lists what can be checked on the device whose root file system is
+// mounted at root.
+func checksOf(c *config.Config, root string) []check {
+	list := []check{
+		{"keyring", func() (string, error) { return checkKeyring(c) }},
+		{"boot environment", func() (string, error) { return checkEnvironment(c) }},
+	}
+	for _, class := range c.Classes() {
+		for _, slot := range []bootctl.Slot{bootctl.SlotA, bootctl.SlotB} {
+			list = append(list, check{"slot " + class + "." + string(slot), func() (string, error) { return checkSlot(c, class, slot) }})
+		}
+	}
+	return append(list,
+		check{"booted slot", func() (string, error) { return checkBooted(c, root) }},
+		check{"data directory", func() (string, error) { return checkData(c, root) }},
+		check{"certificates", func() (string, error) { return checkCertificates(c) }},
+		check{"health commands", func() (string, error) { return checkCommands(c) }},
+		check{"watchdog", func() (string, error) { return checkWatchdog(c) }},
+	)
+}
+
+// runChecks prints a line for each check, and how many failed.
+func runChecks(list []check, out io.Writer) (failed int) {
+	for _, c := range list {
+		found, err := c.look()
+		if err == nil {
+			fmt.Fprintf(out, "ok    %s: %s\n", c.name, found)
+			continue
+		}
+		failed++
+		fmt.Fprintf(out, "FAIL  %s: %v\n", c.name, err)
+		var f *fault
+		switch {
+		case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+			fmt.Fprintln(out, "      hint: run it as root")
+		case errors.As(err, &f):
+			fmt.Fprintf(out, "      hint: %s\n", f.cure)
+		}
+	}
+	return failed
+}
+
+func checkKeyring(c *config.Config) (string, error) {
+	const cure = "install the public key that signs your bundles (made by \"updater-sign keygen\"), and nothing that is no public key; bundles are refused without it"
+	keys, err := sign.LoadKeyring(c.Keyring)
+	if err != nil {
+		return "", faulty(cure, "%w", err)
+	}
+	n := len(keys.KeyIDs())
+	if n < c.Threshold {
+		return "", faulty(cure, "%s holds %d different keys, and %d must have signed (threshold)", c.Keyring, n, c.Threshold)
+	}
+	return fmt.Sprintf("%d keys in %s, of which %d must have signed", n, c.Keyring, c.Threshold), nil
+}
+
+func checkEnvironment(c *config.Config) (string, error) {
+	control, err := uboot.Open(uboot.Options{Config: c.Boot.FwEnvConfig})
+	if err != nil {
+		return "", faulty("write U-Boot's CONFIG_ENV_OFFSET, _OFFSET_REDUND and _SIZE, and the device, to "+c.Boot.FwEnvConfig, "%w", err)
+	}
+	status, err := control.Status()
+	switch {
+	case err != nil:
+		return "", faulty("see docs/boot-contract.md for what the environment must hold", "%w", err)
+	case status.Redundant && status.Copies < 2:
+		return "", faulty("run \"saveenv\" at U-Boot's prompt, or \"updater-bootctl mark-good\", which mends the other copy",
+			"one of the two copies is not intact: the device does not survive the loss of the other")
+	case len(status.Problems) > 0:
+		return "", faulty("see docs/boot-contract.md for what the environment must hold", "%s", strings.Join(status.Problems, "; "))
+	case !status.Redundant:
+		return "one copy; two would survive a power cut while it is written", nil
+	}
+	return fmt.Sprintf("two intact copies, slot %s is primary", status.Primary), nil
+}
+
+func checkSlot(c *config.Config, class string, slot bootctl.Slot) (string, error) {
+	name, path := class+"."+string(slot), c.Device(class, string(slot))
+	cure := fmt.Sprintf("correct device of [slots.%q], or make the partition", name)
+	info, size, err := deviceAt(path)
+	if err != nil {
+		return "", faulty(cure, "%w", err)
+	}
+	if size == 0 {
+		return "", faulty(cure, "%s is empty", path)
+	}
+	// If the other one is missing, its own check says so.
+	other, otherSize, err := deviceAt(c.Device(class, string(slot.Other())))
+	switch {
+	case err != nil:
+	case sameDevice(info, other):
+		return "", faulty(cure, "%s is the device of the other slot, under another name", path)
+	case size < otherSize:
+		return fmt.Sprintf("%s, %d bytes, fewer than the other slot has: an image must fit both", path, size), nil
+	}
+	return fmt.Sprintf("%s, %d bytes", path, size), nil
+}
+
+func sameDevice(a, b os.FileInfo) bool {
+	x, y := a.Sys().(*syscall.Stat_t), b.Sys().(*syscall.Stat_t)
+	return os.SameFile(a, b) || a.Mode()&fs.ModeDevice != 0 && b.Mode()&fs.ModeDevice != 0 && x.Rdev == y.Rdev
+}
+
+// deviceAt is the block device or regular file at path.
+func deviceAt(path string) (os.FileInfo, int64, error) {
+	info, err := os.Stat(path) // before it is opened: a FIFO would wait
+	if err != nil {
+		return nil, 0, err
+	}
+	if mode := info.Mode(); !mode.IsRegular() && (mode&fs.ModeDevice == 0 || mode&fs.ModeCharDevice != 0) {
+		return nil, 0, fmt.Errorf("%s is neither a block device nor a regular file", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	return info, size, err
+}
+
+func checkBooted(c *config.Config, root string) (string, error) {
+	const cure = "let the boot command add updaterd.slot=a or =b, and mount that slot's device on /; until then updaterd installs nothing"
+	system, err := machine.New(root, devices(c)[rootClass])
+	if err != nil {
+		return "", faulty(cure, "%w", err)
+	}
+	slot, err := system.Booted()
+	if err != nil {
+		return "", faulty(cure, "%w", err)
+	}
+	return string(slot), nil
+}
+
+func checkData(c *config.Config, root string) (string, error) {
+	dir := c.DataDir
+	cure := "mount a partition that both slots share there, or correct data_dir"
+	info, err := os.Stat(dir)
+	note := ""
+	if errors.Is(err, fs.ErrNotExist) { // updaterd makes it
+		dir, note = filepath.Dir(dir), " (not made yet)"
+		info, err = os.Stat(dir)
+	}
+	switch {
+	case err != nil:
+		return "", faulty(cure, "%w", err)
+	case !info.IsDir():
+		return "", faulty(cure, "%s is no directory", dir)
+	}
+	var here, system unix.Stat_t
+	if unix.Stat(dir, &here) == nil && unix.Stat(root, &system) == nil && here.Dev == system.Dev {
+		return "", faulty(cure, "%s is on the root file system, which an update replaces: the journal would be lost with it", dir)
+	}
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return "", faulty("mount it writable: a read-only file system, or one that was damaged, cannot keep the journal", "%w",
+			&fs.PathError{Op: "write to", Path: dir, Err: err})
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return "", faulty(cure, "%w", &fs.PathError{Op: "statfs", Path: dir, Err: err})
+	}
+	free := int64(st.Bavail) * int64(st.Bsize)
+	need := int64(leastFree)
+	if c.Download.Mode == "store" {
+		need += int64(c.Download.StoreBudget)
+	}
+	if free < need {
+		return "", faulty("make room, or lower store_budget, or use mode \"auto\", which streams what does not fit",
+			"%s has %d bytes free, and %d are needed", dir, free, need)
+	}
+	return fmt.Sprintf("%s%s, %d bytes free", c.DataDir, note, free), nil
+}
+
+func checkCertificates(c *config.Config) (string, error) {
+	if c.Download.CAFile == "" {
+		return "the system's", nil
+	}
+	client, err := fetch.New(fetch.Options{CAFile: c.Download.CAFile})
+	if err != nil {
+		return "", faulty("put your authority's certificate there, in PEM, or leave ca_file empty", "%w", err)
+	}
+	client.Close()
+	return "the system's, and " + c.Download.CAFile, nil
+}
+
+func checkCommands(c *config.Config) (string, error) {
+	for _, command := range c.Health.Commands {
+		cure := fmt.Sprintf("install the program, or correct argv of the command %q: a trial that cannot run it is rolled back", command.Name)
+		info, err := os.Stat(command.Argv[0])
+		switch {
+		case err != nil:
+			return "", faulty(cure, "%w", err)
+		case !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
+			return "", faulty(cure, "%s cannot be executed", command.Argv[0])
+		}
+	}
+	return fmt.Sprintf("%d, all there", len(c.Health.Commands)), nil
+}
+
+// checkWatchdog does not open the device, because that would start it.
+func checkWatchdog(c *config.Config) (string, error) {
+	device := c.Watchdog.Device
+	if device == "" {
+		return "left to systemd: set RuntimeWatchdogSec, or a system that hangs in its trial stays", nil
+	}
+	info, err := os.Stat(device)
+	switch {
+	case err != nil:
+		return "", faulty("load the watchdog's driver, or leave [watchdog] device empty if systemd has it", "%w", err)
+	case info.Mode()&fs.ModeCharDevice == 0:
+		return "", faulty("name the watchdog, such as /dev/watchdog", "%s is no character device", device)
+	}
+	return fmt.Sprintf("%s, fed by updaterd within %v", device, c.Watchdog.Timeout), nil
+}

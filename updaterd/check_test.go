@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bootctl/uboot"
+	"github.com/updaterd/updaterd/sign"
+	"github.com/updaterd/updaterd/updaterd/internal/config"
+)
+
+// fitting is a device, in a directory, that fits its configuration but for the
+// slot it runs from.
+func fitting(t *testing.T) (dir string, c *config.Config) {
+	t.Helper()
+	dir = t.TempDir()
+	_, pub, err := sign.GenerateKey(sign.Ed25519, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err := uboot.Parse([]byte("boot_slot=a\x00boot_bad=\x00upgrade_available=0\x00bootcount=0\x00bootlimit=3\x00altbootcmd=run fallback\x00\x00"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var disk []byte
+	for flag := range byte(2) {
+		image, err := uboot.EncodeCopy(env, flag, 0x1000, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		disk = append(disk, image...)
+	}
+	put(t, dir, "keys/a.pub", pub)
+	put(t, dir, "env", disk)
+	put(t, dir, "fw_env.config", fmt.Appendf(nil, "%s/env 0x0 0x1000\n%s/env 0x1000 0x1000\n", dir, dir))
+	put(t, dir, "rootfs_a", make([]byte, 8192))
+	put(t, dir, "rootfs_b", make([]byte, 8192))
+	put(t, dir, "test", nil)
+	if err := os.Chmod(filepath.Join(dir, "test"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c = config.Defaults()
+	c.Keyring, c.DataDir = filepath.Join(dir, "keys"), filepath.Join(dir, "data")
+	c.Boot.FwEnvConfig = filepath.Join(dir, "fw_env.config")
+	c.Slots = map[string]config.Slot{"rootfs.a": {Device: filepath.Join(dir, "rootfs_a")}, "rootfs.b": {Device: filepath.Join(dir, "rootfs_b")}}
+	c.Health.Commands = []config.Command{{Name: "test", Argv: []string{filepath.Join(dir, "test")}}}
+	c.Watchdog.Device = "/dev/null" // a character device
+	return dir, c
+}
+
+func put(t *testing.T, dir, name string, b []byte) {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// elsewhere is a root file system that is not the one of the test's files.
+const elsewhere = "/proc"
+
+func TestEachCheckFindsItsFault(t *testing.T) {
+	for name, tc := range map[string]struct {
+		spoil func(t *testing.T, dir string, c *config.Config)
+		check string
+		want  string
+	}{
+		"nothing":        {func(*testing.T, string, *config.Config) {}, "", ""},
+		"no keyring":     {func(_ *testing.T, _ string, c *config.Config) { c.Keyring += "x" }, "keyring", "no such file"},
+		"empty keyring":  {func(t *testing.T, dir string, _ *config.Config) { remove(t, dir, "keys/a.pub") }, "keyring", "no *.pem or *.pub"},
+		"no key":         {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "keys/b.pem", []byte("x")) }, "keyring", "b.pem"},
+		"too few keys":   {func(_ *testing.T, _ string, c *config.Config) { c.Threshold = 2 }, "keyring", "1 different keys, and 2"},
+		"no env config":  {func(t *testing.T, dir string, _ *config.Config) { remove(t, dir, "fw_env.config") }, "boot environment", "no such file"},
+		"bad env config": {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "fw_env.config", []byte("env\n")) }, "boot environment", "line 1"},
+		"no env":         {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "env", make([]byte, 0x2000)) }, "boot environment", "nothing was ever stored"},
+		"one copy gone": {func(t *testing.T, dir string, _ *config.Config) {
+			path := filepath.Join(dir, "env")
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			clear(b[0x1000:])
+			put(t, dir, "env", b)
+		}, "boot environment", "one of the two copies"},
+		"slot missing":      {func(t *testing.T, dir string, _ *config.Config) { remove(t, dir, "rootfs_b") }, "slot rootfs.b", "no such file"},
+		"slot empty":        {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "rootfs_b", nil) }, "slot rootfs.b", "empty"},
+		"slot is a console": {func(_ *testing.T, _ string, c *config.Config) { c.Slots["rootfs.b"] = config.Slot{Device: "/dev/null"} }, "slot rootfs.b", "neither a block device"},
+		"data on a file":    {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "data", nil) }, "data directory", "no directory"},
+		"data nowhere":      {func(_ *testing.T, dir string, c *config.Config) { c.DataDir = dir + "/a/b" }, "data directory", "no such file"},
+		"data on no medium": {func(_ *testing.T, _ string, c *config.Config) { c.DataDir = "/sys/kernel" }, "data directory", ""},
+		"no room": {func(_ *testing.T, _ string, c *config.Config) {
+			c.Download.Mode, c.Download.StoreBudget = "store", 1<<60
+		}, "data directory", "bytes free"},
+		"no authority":        {func(_ *testing.T, dir string, c *config.Config) { c.Download.CAFile = dir + "/test" }, "certificates", "no PEM certificate"},
+		"no health command":   {func(_ *testing.T, _ string, c *config.Config) { c.Health.Commands[0].Argv[0] += "x" }, "health commands", "no such file"},
+		"command is no file":  {func(_ *testing.T, dir string, c *config.Config) { c.Health.Commands[0].Argv[0] = dir }, "health commands", "cannot be executed"},
+		"no watchdog":         {func(_ *testing.T, _ string, c *config.Config) { c.Watchdog.Device = "/dev/watchdog-none" }, "watchdog", "no such file"},
+		"watchdog is no such": {func(_ *testing.T, dir string, c *config.Config) { c.Watchdog.Device = dir + "/env" }, "watchdog", "no character device"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, c := fitting(t)
+			tc.spoil(t, dir, c)
+			before := listing(t, dir)
+			failed := map[string]string{}
+			for _, k := range checksOf(c, elsewhere) {
+				found, err := k.look()
+				if (err == nil) != (found != "") {
+					t.Errorf("%s: %q, %v", k.name, found, err)
+				}
+				if err == nil || k.name == "booted slot" {
+					continue
+				}
+				failed[k.name] = err.Error()
+				var f *fault
+				if !errors.As(err, &f) || f.cure == "" {
+					t.Errorf("%s: %v has no cure", k.name, err)
+				}
+			}
+			if tc.check == "" && len(failed) > 0 || tc.check != "" && (len(failed) != 1 || !strings.Contains(failed[tc.check], tc.want) || failed[tc.check] == "") {
+				t.Errorf("failed: %q, want %q with %q alone", failed, tc.check, tc.want)
+			}
+			if after := listing(t, dir); after != before {
+				t.Errorf("the checks changed something:\n%s\n%s", before, after)
+			}
+		})
+	}
+}
+
+func TestSlotsThatAreOne(t *testing.T) {
+	dir, c := fitting(t)
+	remove(t, dir, "rootfs_b")
+	if err := os.Symlink("rootfs_a", filepath.Join(dir, "rootfs_b")); err != nil {
+		t.Fatal(err)
+	}
+	for _, slot := range []bootctl.Slot{bootctl.SlotA, bootctl.SlotB} {
+		if found, err := checkSlot(c, "rootfs", slot); err == nil || !strings.Contains(err.Error(), "another name") {
+			t.Errorf("slot %s: %q, %v", slot, found, err)
+		}
+	}
+}
+
+func TestDataOnTheRootFileSystem(t *testing.T) {
+	dir, c := fitting(t)
+	if found, err := checkData(c, dir); err == nil || !strings.Contains(err.Error(), "root file system") {
+		t.Errorf("%q, %v", found, err)
+	}
+}
+
+func TestChecksArePrinted(t *testing.T) {
+	var out bytes.Buffer
+	failed := runChecks([]check{
+		{"one", func() (string, error) { return "there", nil }},
+		{"two", func() (string, error) { return "", faulty("mend it", "broken") }},
+	}, &out)
+	want := "ok    one: there\nFAIL  two: broken\n      hint: mend it\n"
+	if failed != 1 || out.String() != want {
+		t.Errorf("%d failed:\n%swant\n%s", failed, &out, want)
+	}
+}
+
+func remove(t *testing.T, dir, name string) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(dir, name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// listing is every file below dir with its size and time.
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err == nil {
+			fmt.Fprintln(&b, path, info.Size(), info.ModTime())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
