@@ -129,7 +129,8 @@ func hintFor(command string, err error) string {
 	case client.KnownBad:
 		return `"updaterctl install --retry" tries a known-bad bundle again`
 	case client.EnvironmentUnproven:
-		return `run "updaterctl reboot" once: the bootloader then proves that it reads the environment`
+		// Not by updaterd, which reboots only into a trial or out of one.
+		return `reboot the device once ("systemctl reboot"): the bootloader then proves that it reads the environment`
 	case client.NoSpace:
 		return `"updaterctl install --mode=stream" stores nothing`
 	case client.Network:
