@@ -17,6 +17,9 @@ import (
 	"time"
 )
 
+// maxHeader bounds the header of an answer.
+const maxHeader = 64 << 10
+
 // maxRedirects is how many times one request may be sent elsewhere.
 const maxRedirects = 5
 
@@ -97,10 +100,12 @@ func New(o Options) (*Client, error) {
 		TLSHandshakeTimeout:   o.Timeouts.TLS,
 		ResponseHeaderTimeout: o.Timeouts.Header,
 		TLSClientConfig:       &tls.Config{RootCAs: roots, Time: o.Now, MinVersion: tls.VersionTLS12},
-		DisableCompression:    true, // a range of a compressed body is not a range of the bundle
-		MaxIdleConns:          2,
-		IdleConnTimeout:       30 * time.Second,
-		Protocols:             &protocols,
+		// The default of 10 MiB is a third of what an installation may use.
+		MaxResponseHeaderBytes: maxHeader,
+		DisableCompression:     true, // a range of a compressed body is not a range of the bundle
+		MaxIdleConns:           2,
+		IdleConnTimeout:        30 * time.Second,
+		Protocols:              &protocols,
 	}
 	return &Client{
 		http:  &http.Client{Transport: transport, CheckRedirect: checkRedirect},
@@ -125,7 +130,7 @@ func (c *Client) Open(ref string) (Remote, error) {
 		return nil, fmt.Errorf("open bundle: not a URL: %v", errors.Unwrap(err))
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, fmt.Errorf("open bundle %q: give an http:// or https:// URL, or an absolute path", u.Redacted())
+		return nil, fmt.Errorf("open bundle %q: give an http:// or https:// URL, or an absolute path", public(u))
 	}
 	return newRemote(c, u), nil
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -282,15 +283,87 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
+// An answer cannot fill the memory with its header.
+func TestHeaderIsBounded(t *testing.T) {
+	s := newServer(t, pattern(100))
+	s.fault = func(_ *server, i int, w http.ResponseWriter, _ *http.Request, _, _ int64) bool {
+		for k := range 1000 {
+			w.Header().Set(fmt.Sprintf("X-%d", k), strings.Repeat("x", 1000))
+		}
+		return false
+	}
+	o := quick
+	o.Retry.Stall = 50 * time.Millisecond
+	if _, err := read(open(t, o, s.URL), 0, 10); err == nil || !strings.Contains(err.Error(), "header") {
+		t.Errorf("Range = %v, want an error about the header", err)
+	}
+}
+
+// A path may lead to something else a moment after it was looked at.
+func TestFileThatBecomesAFIFO(t *testing.T) {
+	dir := t.TempDir()
+	file, fifo, path := filepath.Join(dir, "file"), filepath.Join(dir, "fifo"), filepath.Join(dir, "f.upb")
+	if err := os.WriteFile(file, []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, swapped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(swapped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			next := filepath.Join(dir, "next")
+			_ = os.Symlink([]string{file, fifo}[i%2], next)
+			_ = os.Rename(next, path)
+		}
+	}()
+	opened := make(chan int)
+	go func() {
+		n := 0
+		for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); {
+			if _, err := c.Open(path); err == nil {
+				n++
+			}
+		}
+		opened <- n
+	}()
+	select {
+	case n := <-opened:
+		if n == 0 {
+			t.Error("the file was never opened")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("Open waits for somebody to write to the FIFO")
+		if f, err := os.OpenFile(fifo, os.O_RDWR, 0); err == nil {
+			defer f.Close()
+		}
+		<-opened
+	}
+	close(stop)
+	<-swapped
+}
+
 func TestOpenRefuses(t *testing.T) {
 	c, err := New(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for _, ref := range []string{"", "relative/file", "ftp://host/f", "file:///f", "http://", "http://%zz/", "mailto:x", dir, filepath.Join(dir, "missing")} {
+	for _, ref := range []string{"", "relative/file", "ftp://host/f", "ftp://me:secret@host/f?token=secret", "file:///f", "http://", "http://%zz/", "mailto:x", dir, filepath.Join(dir, "missing")} {
 		if _, err := c.Open(ref); err == nil {
 			t.Errorf("Open(%q) succeeded", ref)
+		} else if strings.Contains(err.Error(), "secret") {
+			t.Errorf("error %q tells credentials", err)
 		}
 	}
 }

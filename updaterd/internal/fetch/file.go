@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 )
 
 // A local is a bundle in a file of this device, for example on a USB stick.
@@ -33,7 +34,9 @@ func openFile(c *Client, path string) (*local, error) {
 }
 
 func (l *local) open() (*os.File, os.FileInfo, error) {
-	// Asked before the file is opened, because opening a FIFO waits for a writer.
+	// Asked before the file is opened, because opening a device may do something,
+	// and again after it, because who may write to the directory may put
+	// something else in the file's place; opening a FIFO must not wait then.
 	info, err := os.Stat(l.path)
 	if err != nil {
 		return nil, nil, l.fail(final, err)
@@ -41,11 +44,14 @@ func (l *local) open() (*os.File, os.FileInfo, error) {
 	if !info.Mode().IsRegular() {
 		return nil, nil, l.fail(final, errors.New("not a regular file"))
 	}
-	f, err := os.Open(l.path)
+	f, err := os.OpenFile(l.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, l.fail(final, err)
 	}
-	if info, err = f.Stat(); err != nil {
+	if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() {
+		err = errors.New("not a regular file")
+	}
+	if err != nil {
 		f.Close()
 		return nil, nil, l.fail(final, err)
 	}

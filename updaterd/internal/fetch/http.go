@@ -33,9 +33,14 @@ type remote struct {
 }
 
 func newRemote(c *Client, u *url.URL) *remote {
+	return &remote{c: c, url: u, name: public(u), size: -1}
+}
+
+// public is a URL without what may be a secret in it.
+func public(u *url.URL) string {
 	name := *u
 	name.User, name.RawQuery, name.Fragment = nil, "", ""
-	return &remote{c: c, url: u, name: name.String(), size: -1}
+	return name.String()
 }
 
 func (r *remote) Fetched() int64 { return r.fetched.Load() }
