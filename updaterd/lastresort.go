@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/updaterd/updaterd/bootctl"
 	"github.com/updaterd/updaterd/bootctl/uboot"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 	"github.com/updaterd/updaterd/updaterd/internal/machine"
@@ -16,10 +17,12 @@ import (
 // start or cannot tell which slot it runs from: a new system whose updater does
 // not work would otherwise stay for ever. After the deadline, counted from the
 // start of the kernel, it reboots. That costs a try, so the bootloader falls
-// back when they are used up. If the deadline is further off than patience, it
+// back when they are used up. claimed is the slot that the kernel command line
+// names, or "": if it is not the one on trial, the trial has not begun, and to
+// reboot into it is for others to say. If the deadline is further off than patience, it
 // returns after that, so that the daemon can be started anew. Outside a trial
 // it does nothing.
-func lastResort(ctx context.Context, c *config.Config, patience time.Duration, log *slog.Logger) {
+func lastResort(ctx context.Context, c *config.Config, claimed bootctl.Slot, patience time.Duration, log *slog.Logger) {
 	control, err := uboot.Open(uboot.Options{Config: c.Boot.FwEnvConfig})
 	if err != nil {
 		log.Error("whether this is a trial is not known: " + err.Error())
@@ -27,7 +30,7 @@ func lastResort(ctx context.Context, c *config.Config, patience time.Duration, l
 	}
 	onTrial := func() bool {
 		s, err := control.Status()
-		return err == nil && s.Trial && !s.IsBad(s.Primary.Other())
+		return err == nil && s.Trial && !s.IsBad(s.Primary.Other()) && (claimed == "" || claimed == s.Primary)
 	}
 	if !onTrial() {
 		return

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/updaterd/updaterd/bootctl"
 	"github.com/updaterd/updaterd/bootctl/uboot"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 )
@@ -54,18 +55,21 @@ func TestLastResortEndsOnlyATrialThatIsOver(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		vars     map[string]string
+		claimed  bootctl.Slot
 		deadline config.Duration
 		want     bool
 	}{
-		{"trial past its deadline", trial("", "1"), past, true},
-		{"trial before it", trial("", "1"), future, false},
-		{"no trial", trial("", "0"), past, false},
-		{"trial with no way back", trial("a", "1"), past, false},
+		{"trial past its deadline", trial("", "1"), "b", past, true},
+		{"trial of a system that is not told its slot", trial("", "1"), "", past, true},
+		{"trial before it", trial("", "1"), "b", future, false},
+		{"no trial", trial("", "0"), "b", past, false},
+		{"trial with no way back", trial("a", "1"), "b", past, false},
+		{"trial that the next start begins", trial("", "1"), "a", past, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			conf, rebooted := board(t, c.vars)
 			conf.Health.Deadline = c.deadline
-			lastResort(t.Context(), conf, time.Millisecond, slog.New(slog.DiscardHandler))
+			lastResort(t.Context(), conf, c.claimed, time.Millisecond, slog.New(slog.DiscardHandler))
 			if _, err := os.Stat(rebooted); (err == nil) != c.want {
 				t.Errorf("rebooted: %v, want %v", err == nil, c.want)
 			}
@@ -76,7 +80,7 @@ func TestLastResortEndsOnlyATrialThatIsOver(t *testing.T) {
 		conf.Health.Deadline = future
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		lastResort(ctx, conf, time.Hour, slog.New(slog.DiscardHandler))
+		lastResort(ctx, conf, "b", time.Hour, slog.New(slog.DiscardHandler))
 		if _, err := os.Stat(rebooted); err == nil {
 			t.Error("it rebooted")
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/updaterd/updaterd/bootctl/cli"
 	"github.com/updaterd/updaterd/updaterd/ctl"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
+	"github.com/updaterd/updaterd/updaterd/internal/machine"
 )
 
 // version is set by the Makefile.
@@ -121,12 +122,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return a
 	}}))
 	if err != nil {
-		lastResort(ctx, config.Defaults(), restartPause, log)
+		lastResort(ctx, config.Defaults(), machine.Claimed(), restartPause, log)
 		return 1
 	}
 	if err := serve(ctx, c, log); err != nil {
 		log.Error(err.Error())
-		lastResort(ctx, c, restartPause, log)
+		lastResort(ctx, c, machine.Claimed(), restartPause, log)
 		return 1
 	}
 	return 0

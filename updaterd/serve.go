@@ -31,6 +31,8 @@ const (
 	rootClass = "rootfs"
 	// busRetry is the pause before the bus is tried again.
 	busRetry = 5 * time.Second
+	// busTimeout is how long the bus may take to answer the first words.
+	busTimeout = 30 * time.Second
 )
 
 // serve runs the daemon until ctx ends.
@@ -55,7 +57,7 @@ func serve(ctx context.Context, c *config.Config, log *slog.Logger) error {
 		return err
 	}
 	if s := updater.Snapshot(); s.Trial && s.Booted == "" {
-		go lastResort(ctx, c, c.Health.Deadline.Std(), log)
+		go lastResort(ctx, c, machine.Claimed(), c.Health.Deadline.Std(), log)
 	}
 	go serveBus(ctx, updater, log)
 	if err := health.Notify(os.Getenv("NOTIFY_SOCKET"), "READY=1"); err != nil {
@@ -170,13 +172,34 @@ func checks(c *config.Config) health.Options {
 func newChecker(ctx context.Context, c *config.Config) (*health.Checker, error) {
 	o := checks(c)
 	if len(o.Units) > 0 || o.BootComplete {
-		conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+		conn, err := connectBus(ctx, busTimeout)
 		if err != nil {
 			return nil, fmt.Errorf("connect to D-Bus, to ask systemd about units: %w", err)
 		}
 		o.Systemd = health.NewBus(conn)
 	}
 	return health.New(o)
+}
+
+// connectBus gives up on a bus that takes the connection and then says nothing:
+// a trial must not wait for it without a judge.
+func connectBus(ctx context.Context, timeout time.Duration) (*dbus.Conn, error) {
+	conn, err := dbus.SystemBusPrivate(dbus.WithContext(ctx))
+	if err != nil {
+		return nil, err
+	}
+	late := time.AfterFunc(timeout, func() { conn.Close() })
+	if err = conn.Auth(nil); err == nil {
+		err = conn.Hello()
+	}
+	if !late.Stop() {
+		err = fmt.Errorf("no answer within %v", timeout)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 func openWatchdog(c *config.Config, log *slog.Logger) (*health.Watchdog, error) {

@@ -30,6 +30,9 @@ import (
 // rebootTimeout bounds how long init may take to accept a reboot.
 const rebootTimeout = 30 * time.Second
 
+// slotFlag is what the boot command adds to the kernel command line.
+const slotFlag = "updaterd.slot"
+
 // maxOSRelease bounds what is read of os-release.
 const maxOSRelease = 64 << 10
 
@@ -68,7 +71,7 @@ func (m *Machine) EnvID() string {
 // Booted is the slot on the kernel command line, if the device of that slot is
 // the one mounted on /.
 func (m *Machine) Booted() (bootctl.Slot, error) {
-	name, ok := m.line.Flag("updaterd.slot")
+	name, ok := m.line.Flag(slotFlag)
 	if !ok {
 		return "", errors.New("the kernel command line has no updaterd.slot=: let the boot command add it")
 	}
@@ -91,6 +94,16 @@ func (m *Machine) Booted() (bootctl.Slot, error) {
 		return "", fmt.Errorf("the kernel command line says slot %s, but / is not mounted from %s (an overlay, a rescue system or another disk?)", slot, device)
 	}
 	return slot, nil
+}
+
+// Claimed is the slot that the kernel command line names, whether or not that
+// is proven; "" if it names none.
+func Claimed() bootctl.Slot {
+	name, _ := cmdline.NewCmdLine().Flag(slotFlag)
+	if slot := bootctl.Slot(name); slot.Valid() {
+		return slot
+	}
+	return ""
 }
 
 // Uptime is how long the kernel has been running.
