@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -289,7 +290,8 @@ func (r *rig) restart() {
 	}
 }
 
-func (r *rig) url() string { return r.server.URL + "/f.upb" }
+// url carries its right in its query, as signed URLs do.
+func (r *rig) url() string { return r.server.URL + "/f.upb?token=secret" }
 
 func (r *rig) inspect(mode string) *update.Release {
 	r.t.Helper()
@@ -342,6 +344,9 @@ func wantName(t testing.TB, err error, name string) {
 	var n update.Named
 	if !errors.As(err, &n) || n.ErrorName() != name {
 		t.Fatalf("error = %v, want one named %s", err, name)
+	}
+	if strings.Contains(err.Error(), "secret") {
+		t.Errorf("error %q tells everybody the secret of the URL", err)
 	}
 }
 

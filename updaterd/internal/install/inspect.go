@@ -36,7 +36,7 @@ func (e *Engine) Reopen(ctx context.Context, ref, digest string, target bootctl.
 		p, err = e.fetchPlan(ctx, ref, target, opt.Mode, true)
 	}
 	if err == nil && p.verified.Digest.String() != digest {
-		err = fail(update.NameMalformedBundle, "%s is now another release, %s; install that one as a new job", ref, p.verified.Manifest.Version)
+		err = fail(update.NameMalformedBundle, "%s is now another release, %s; install that one as a new job", update.PublicRef(ref), p.verified.Manifest.Version)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reopen bundle: %w", err)

@@ -150,7 +150,7 @@ func (p *plan) reread(ctx context.Context) (moved bool, err error) {
 			return false, err
 		}
 		if v.Digest != p.verified.Digest {
-			return false, fail(update.NameMalformedBundle, "%s was replaced by another release, %s; install that one as a new job", p.key.ref, v.Manifest.Version)
+			return false, fail(update.NameMalformedBundle, "%s was replaced by another release, %s; install that one as a new job", update.PublicRef(p.key.ref), v.Manifest.Version)
 		}
 		moved = v.PayloadOffset != p.base
 		p.base = v.PayloadOffset
@@ -199,11 +199,11 @@ func (p *plan) region(ctx context.Context, off int64, b []byte, check func([]byt
 				return rerr
 			}
 			if !moved {
-				return fail(update.NameMalformedBundle, "payload of %s is damaged: %w", p.key.ref, err)
+				return fail(update.NameMalformedBundle, "payload of %s is damaged: %w", update.PublicRef(p.key.ref), err)
 			}
 		}
 		if try++; try > 3 {
-			return fail(update.NameMalformedBundle, "payload of %s is damaged: %w", p.key.ref, err)
+			return fail(update.NameMalformedBundle, "payload of %s is damaged: %w", update.PublicRef(p.key.ref), err)
 		}
 	}
 }

@@ -63,7 +63,7 @@ func (m *managerObject) Install(msg dbus.Message, ref string, options values) (d
 		return "", busError(badOptions)
 	}
 	id, err := s.updater.Install(ctx, ref, opt)
-	s.log.Info("install requested", "ref", publicRef(ref), "job", id, "error", err)
+	s.log.Info("install requested", "ref", update.PublicRef(ref), "job", id, "error", err)
 	if err != nil {
 		return "", busError(err)
 	}

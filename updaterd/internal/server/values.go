@@ -3,7 +3,6 @@
 package server
 
 import (
-	"net/url"
 	"strings"
 	"time"
 
@@ -98,7 +97,7 @@ func jobValues(j *update.JobStatus) values {
 		left = time.Second // 0 means that it is not known
 	}
 	return values{
-		"Ref":      text(publicRef(j.Ref)),
+		"Ref":      text(update.PublicRef(j.Ref)),
 		"Version":  text(j.Version),
 		"State":    text(j.State),
 		"Stage":    text(j.Stage),
@@ -145,7 +144,7 @@ func releaseValues(r *update.Release) values {
 		})
 	}
 	return values{
-		"Ref":        text(publicRef(r.Ref)),
+		"Ref":        text(update.PublicRef(r.Ref)),
 		"Version":    text(r.Version),
 		"Sequence":   dbus.MakeVariant(r.Sequence),
 		"Floor":      dbus.MakeVariant(r.Floor),
@@ -160,21 +159,4 @@ func releaseValues(r *update.Release) values {
 		"Maximum":    count(r.Download.Maximum),
 		"Images":     dbus.MakeVariant(images),
 	}
-}
-
-// publicRef is a reference without what may be a secret in it: everybody may
-// read the properties, and a signed URL carries its right in the query.
-func publicRef(ref string) string {
-	if strings.HasPrefix(ref, "/") {
-		return ref
-	}
-	u, err := url.Parse(ref)
-	if err != nil {
-		return "a bundle whose reference cannot be read"
-	}
-	u.User, u.Fragment = nil, ""
-	if u.RawQuery != "" {
-		u.RawQuery = "..."
-	}
-	return u.String()
 }

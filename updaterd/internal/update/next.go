@@ -109,17 +109,12 @@ func next(j Journal, e Event) (Journal, []Effect, error) {
 		// The next start does it again, too.
 		return j, []Effect{alarm("The update could not be cancelled: %s. Mend that, then do it again.", e.Reason)}, nil
 
-	case cell{StateTrial, EventHealthy}:
-		return confirmed(j, e)
+	case cell{StateTrial, EventHealthy}, cell{StateTrial, EventUnhealthy}:
+		return judged(j, e)
 	case cell{StateTrial, EventMarkGood}:
-		// The override is on record before it takes effect.
-		j.Job.Override = true
-		first := []Effect{do(DoStop), saved(j)}
-		j, more, err := confirmed(j, e)
-		return j, append(first, more...), err
-	case cell{StateTrial, EventUnhealthy}, cell{StateTrial, EventMarkBad}:
-		j, more := goBack(j, e.Facts, e.Reason)
-		return j, append([]Effect{do(DoStop)}, more...), nil
+		return overridden(j, e)
+	case cell{StateTrial, EventMarkBad}:
+		return givenUp(j, e, e.Reason)
 	case cell{StateTrial, EventBroke}:
 		if e.Broke.Kind == DoJournal && e.Broke.Journal.State == StateRollingBack {
 			// Without a journal the way back is still open: the boot environment decides.
@@ -275,71 +270,6 @@ func cancelPending(j Journal, e Event) (Journal, []Effect, error) {
 	j.Job.Cancelling = true
 	first := []Effect{saved(j), reverted(j, e.Facts)}
 	return ended(j, e, cancelled(), append(first, do(DoClean))...)
-}
-
-// confirmed: trial -> idle(success).
-func confirmed(j Journal, e Event) (Journal, []Effect, error) {
-	j, effects := confirm(j, e.Facts)
-	return j, effects, nil
-}
-
-func confirm(j Journal, f Facts) (Journal, []Effect) {
-	job := *j.Job
-	r := result(j, f)
-	r.Outcome, r.Override = Success, job.Override
-	r.Message = fmt.Sprintf("slot %s is confirmed", job.Target)
-	if job.Override {
-		r.Message = fmt.Sprintf("slot %s was confirmed by hand, not by the health checks", job.Target)
-	}
-	first := []Effect{
-		// Commit point 2: from this one write on, the new system stays. Then the
-		// second copy is made alike.
-		applied(bootctl.Change{Primary: job.Target, Trial: bootctl.TrialEnd, BothCopies: true}),
-		{Kind: DoFloors, Job: &job},
-		{Kind: DoSlots, Job: &job},
-		{Kind: DoAllow, Job: &job},
-	}
-	return closed(j, r, append(first, do(DoClean), do(DoSettle)))
-}
-
-// rollback is the change that sends the device back to the source.
-func rollback(j Journal) bootctl.Change {
-	return bootctl.Change{Primary: j.Job.Source, Trial: bootctl.TrialEnd, Bad: []bootctl.Slot{j.Job.Target}}
-}
-
-// goBack: trial -> rolling-back, if there is a slot to go back to.
-func goBack(j Journal, f Facts, reason string) (Journal, []Effect) {
-	j = j.clone()
-	if j.Job.Reason == "" {
-		j.Job.Reason = clip(reason)
-	}
-	if why := noWayBack(j, f); why != "" {
-		if j.State != StateRollingBack {
-			j.State = StateTrial // it runs, and it is not confirmed
-		}
-		return j, []Effect{saved(j), do(DoSettle),
-			alarm("The new system in slot %s was judged bad (%s), but it stays: %s.", j.Job.Target, j.Job.Reason, why)}
-	}
-	if j.Job.Rollbacks >= f.MaxAttempts {
-		return j, []Effect{saved(j), alarm("Slot %s was rolled back %d times and is started still: check the boot environment (%s).",
-			j.Job.Target, j.Job.Rollbacks, j.Job.Reason)}
-	}
-	j.State = StateRollingBack
-	j.Job.Rollbacks++
-	return j, []Effect{saved(j), applied(rollback(j)), do(DoReboot)}
-}
-
-// noWayBack tells why the source is no slot to go back to, or "".
-func noWayBack(j Journal, f Facts) string {
-	switch {
-	case f.Unreadable:
-		return "the boot environment cannot be read"
-	case f.Boot.IsBad(j.Job.Source):
-		return fmt.Sprintf("slot %s is marked bad", j.Job.Source)
-	case !j.Job.SourceConfirmed:
-		return fmt.Sprintf("slot %s was never confirmed", j.Job.Source)
-	}
-	return ""
 }
 
 // result is what is the same in every result of the job.

@@ -85,9 +85,17 @@ func eventVariants(k EventKind, s State) map[string]Event {
 		return map[string]Event{"further": with(func(e *Event) { e.Mark = 3 }), "no further": e}
 	case EventFailed:
 		return map[string]Event{"medium": e, "network": with(func(e *Event) { e.Name = NameNetwork })}
-	case EventUnhealthy:
-		return map[string]Event{"": e, "source bad": with(func(e *Event) { e.Boot.Bad = []bootctl.Slot{"a"} }),
-			"environment unreadable": with(func(e *Event) { e.Unreadable = true })}
+	case EventHealthy, EventUnhealthy:
+		out := map[string]Event{"": e}
+		if k == EventUnhealthy {
+			out["source bad"] = with(func(e *Event) { e.Boot.Bad = []bootctl.Slot{"a"} })
+			out["environment unreadable"] = with(func(e *Event) { e.Unreadable = true })
+		}
+		if s == StateTrial {
+			out["confirmed by somebody else"] = with(func(e *Event) { e.Boot = bootctl.Status{Primary: "b"} })
+			out["called off by somebody else"] = with(func(e *Event) { e.Boot = bootctl.Status{Primary: "a"} })
+		}
+		return out
 	case EventBroke:
 		back := Journal{State: StateRollingBack, LastID: 7, Job: testJob()}
 		return map[string]Event{

@@ -124,7 +124,7 @@ func reconcileOnTarget(j Journal, f Facts) Plan {
 		j, effects := confirm(j, f)
 		return Plan{Rule: "finish confirming", Journal: j, Effects: effects}
 	case !f.onTrial(job.Target):
-		j, effects := goBack(j, f, "the boot environment says that it is not to be started")
+		j, effects := goBack(j, f, calledOff)
 		return Plan{Rule: "environment says no", Journal: j, Effects: effects}
 	case job.Cancelling:
 		j, effects := goBack(j, f, "cancelled on request, just before the reboot")

@@ -91,7 +91,7 @@ func newJob(r *Release, source bootctl.Slot, opt InstallOptions) *Job {
 func checkRelease(r *Release, digest string, target bootctl.Slot) error {
 	switch {
 	case r.Digest != digest || digest == "":
-		return errorf(NameSourceChanged, "%s holds release %q now, not %q", r.Ref, r.Digest, digest)
+		return errorf(NameSourceChanged, "%s holds release %q now, not %q", PublicRef(r.Ref), r.Digest, digest)
 	case r.Target != target:
 		return errorf(NameInternal, "internal error: the release is for slot %q, the job for slot %q", r.Target, target)
 	case r.Mode != "store" && r.Mode != "stream":

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/updaterd/updaterd/bootctl"
 )
 
 // TestDeadlineIsKeptWithoutTheChecks: checks that do not end are no way to stay.
@@ -108,3 +110,52 @@ func TestLostJournalInTrial(t *testing.T) {
 		})
 	}
 }
+
+// TestTrialEndedBySomebodyElse: updater-bootctl needs no daemon, so the boot
+// environment may have ended the trial while the checks were running.
+func TestTrialEndedBySomebodyElse(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change bootctl.Change
+		health error
+		want   State
+	}{
+		{"confirmed, and unhealthy", bootctl.Change{Trial: bootctl.TrialEnd}, errors.New("unhealthy"), StateIdle},
+		{"confirmed, and healthy", bootctl.Change{Trial: bootctl.TrialEnd}, nil, StateIdle},
+		{"called off, and healthy", bootctl.Change{Primary: "a", Trial: bootctl.TrialEnd}, nil, StateRollingBack},
+		{"marked bad, and healthy", bootctl.Change{Primary: "a", Trial: bootctl.TrialEnd, Bad: []bootctl.Slot{"b"}}, nil, StateRollingBack},
+	} {
+		bubble(t, tc.name, func(t *testing.T) {
+			w := newWorld()
+			l := start(t, w, nil)
+			l.Install(l.ctx, ref, InstallOptions{})
+			l.reach(StatePendingReboot)
+			l.end()
+			l = start(t, w, func(o *Options, _ *engine) {
+				o.Health = check(func() error {
+					w.judgedGood("2") // by whoever changes the environment
+					if err := o.Boot.Apply(tc.change); err != nil {
+						t.Error(err)
+					}
+					return tc.health
+				})
+			})
+			defer func() { l.end() }()
+			s := l.reach(tc.want)
+			if tc.want == StateRollingBack {
+				if s.Primary != "a" || s.Trial || w.reboots != 1 {
+					t.Errorf("%+v, %d reboots", s, w.reboots)
+				}
+				return
+			}
+			if s.Primary != "b" || s.Trial || len(s.Bad) > 0 || s.Last.Outcome != Success || s.Last.Override != (tc.health != nil) {
+				t.Errorf("%+v, last result %+v", s, s.Last)
+			}
+		})
+	}
+}
+
+// check is a Health that is a function.
+type check func() error
+
+func (c check) Check(context.Context, func()) error { return c() }

@@ -77,6 +77,8 @@ func (u *Updater) conclude(ctx context.Context, e Event) {
 		return
 	case EventWritten, EventVerified:
 		u.readBack = time.Now()
+	case EventHealthy, EventUnhealthy:
+		u.refresh() // the checks take time, and updater-bootctl needs no daemon
 	}
 	u.work = nil
 	w.cancel()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package server
+package update
 
 import "testing"
 
@@ -11,8 +11,8 @@ func TestReferencesAreShownWithoutSecrets(t *testing.T) {
 		"/data/b?x=1.upb":                          "/data/b?x=1.upb",
 		"https://host/%zz?token=s":                 "a bundle whose reference cannot be read",
 	} {
-		if got := publicRef(ref); got != want {
-			t.Errorf("publicRef(%q) = %q, want %q", ref, got, want)
+		if got := PublicRef(ref); got != want {
+			t.Errorf("PublicRef(%q) = %q, want %q", ref, got, want)
 		}
 	}
 }
