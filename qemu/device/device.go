@@ -260,6 +260,21 @@ func (d *Device) Status(ctx context.Context) (*client.Status, error) {
 	return &s, nil
 }
 
+// Decided waits until no update is in hand and no trial goes on.
+func (d *Device) Decided(ctx context.Context) (*client.Status, error) {
+	for {
+		s, err := d.Status(ctx)
+		if err == nil && s.State == client.Idle && !s.Trial {
+			return s, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the update was never decided: %w; the last answer was %+v, %v", context.Cause(ctx), s, err)
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
 // Inspect is "updaterctl inspect --json".
 func (d *Device) Inspect(ctx context.Context, ref string, flags ...string) (*client.Release, error) {
 	out, err := d.Run(ctx, append(append([]string{"updaterctl", "inspect", "--json"}, flags...), ref)...)

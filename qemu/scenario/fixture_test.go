@@ -220,18 +220,11 @@ func status(t *testing.T, d *device.Device) *client.Status {
 // settled waits until the state is idle and the device is not on trial.
 func settled(t *testing.T, d *device.Device, limit time.Duration) *client.Status {
 	t.Helper()
-	ctx := within(t, limit)
-	for {
-		s, err := d.Status(ctx)
-		if err == nil && s.State == client.Idle && !s.Trial {
-			return s
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("the device did not settle: %v, status %+v", err, s)
-		case <-time.After(500 * time.Millisecond):
-		}
+	s, err := d.Decided(within(t, limit))
+	if err != nil {
+		t.Fatal(err)
 	}
+	return s
 }
 
 // expectEnv compares variables of the boot environment on the card.

@@ -21,34 +21,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/sign/cli"
+	"github.com/updaterd/updaterd/sign/cli/clitest"
 )
 
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"updater-bundle": main})
-}
+func TestMain(m *testing.M) { clitest.Main(m, "updater-bundle", main) }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
-		RequireExplicitExec: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": status, "key": key, "image": image, "flip": flip, "grow": grow,
-		},
-	})
-}
-
-// status N COMMAND...: the command ends with exit status N.
-func status(ts *testscript.TestScript, _ bool, args []string) {
-	err := ts.Exec(args[1], args[2:]...)
-	got := "0"
-	if exit, ok := err.(interface{ ExitCode() int }); ok {
-		got = fmt.Sprint(exit.ExitCode())
-	} else {
-		ts.Check(err)
-	}
-	if got != args[0] {
-		ts.Fatalf("exit status %s, want %s", got, args[0])
-	}
+	clitest.Run(t, map[string]clitest.Command{"key": key, "image": image, "flip": flip, "grow": grow})
 }
 
 // key NAME [PASSPHRASE]: NAME.key is a private key, keyring NAME.keys holds its public half.

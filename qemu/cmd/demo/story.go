@@ -156,7 +156,9 @@ func (s *story) update(ctx context.Context, version string, resets int, want cli
 			s.say("the trial is judged")
 		}
 	}
-	status, err := s.decided(ctx)
+	limited, cancel := context.WithTimeout(ctx, 6*time.Minute)
+	defer cancel()
+	status, err := s.device.Decided(limited)
 	if err != nil {
 		return err
 	}
@@ -176,22 +178,6 @@ func (s *story) up(ctx context.Context, wait func(context.Context) error) error 
 	}
 	s.say("the device is up again after %.0f s", time.Since(begin).Seconds())
 	return nil
-}
-
-func (s *story) decided(ctx context.Context) (*client.Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, 6*time.Minute)
-	defer cancel()
-	for {
-		status, err := s.device.Status(ctx)
-		if err == nil && status.State == client.Idle && !status.Trial {
-			return status, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("the trial was never decided: %w", ctx.Err())
-		case <-time.After(time.Second):
-		}
-	}
 }
 
 // show runs a command on the device and prints it with what it says.

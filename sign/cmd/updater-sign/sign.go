@@ -67,7 +67,7 @@ func readFile(path string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// write puts a result in place as a whole or not at all.
+// write puts a result in place as a whole or not at all, and durably.
 func (c *command) write(path string, b []byte) (err error) {
 	if path == "-" {
 		_, err := c.Stdout.Write(b)
@@ -92,8 +92,20 @@ func (c *command) write(path string, b []byte) (err error) {
 	if err := tmp.Chmod(0o644); err != nil {
 		return err
 	}
+	// Otherwise a power cut could leave the name on an empty file.
+	if err := tmp.Sync(); err != nil {
+		return err
+	}
 	if err := tmp.Close(); err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), path)
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
 }
