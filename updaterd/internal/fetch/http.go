@@ -110,14 +110,17 @@ func (r *remote) broken(err error) error {
 		err = ue.Err
 	}
 	r.mu.Lock()
-	known := r.answered || r.verified
+	answered, verified := r.answered, r.verified
 	r.mu.Unlock()
-	// A certificate that was never good will not become good, and a redirect
-	// that leads nowhere will not lead to a bundle. Where there was one before,
-	// they may well be a captive portal's.
+	// A redirect that leads nowhere will not lead to a bundle, and a certificate
+	// that was never good will not become good. Where there was a bundle, or a
+	// server, before, they may well be a captive portal's.
 	var redirect errRedirect
+	if errors.As(err, &redirect) && !verified {
+		return r.fail(final, 0, err)
+	}
 	var cert *tls.CertificateVerificationError
-	if !known && (errors.As(err, &redirect) || errors.As(err, &cert)) {
+	if errors.As(err, &cert) && !answered && !verified {
 		return r.fail(final, 0, err)
 	}
 	return r.fail(transient, 0, err)
