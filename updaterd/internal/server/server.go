@@ -54,7 +54,7 @@ type Options struct {
 // Limits of what strangers can make the server do at the same time.
 const (
 	maxInspections = 4
-	maxReference   = 8 << 10
+	maxReference   = 4 << 10 // as package update has it
 	inspectTimeout = 2 * time.Minute
 )
 
