@@ -70,6 +70,9 @@ func inPlace(portal func(http.ResponseWriter, *http.Request), until int) func(*s
 	}
 }
 
+// patient retries soon, but a slow machine is no fault of the link.
+var patient = Options{Retry: quick.Retry}
+
 // waits records what a caller is told of the waiting.
 type waits struct {
 	mu  sync.Mutex
@@ -90,7 +93,7 @@ func TestPortalIsABadLinkOnceABundleWasThere(t *testing.T) {
 				t.Run(name, func(t *testing.T) {
 					s := newServer(t, data)
 					var told waits
-					o := quick
+					o := patient
 					o.Retry.Waiting = told.add
 					r := open(t, o, s.URL+"/f.upb")
 					if answered {
@@ -128,13 +131,12 @@ func TestPortalIsAnErrorBeforeAnythingWasVerified(t *testing.T) {
 		for _, off := range []int64{0, 16} {
 			s := newServer(t, data)
 			s.fault = inPlace(portals[name], 1000)
-			start := time.Now()
-			_, err := read(open(t, quick, s.URL), off, 100)
+			_, err := read(open(t, patient, s.URL), off, 100)
 			if !errors.Is(err, ErrNoBundle) || !strings.Contains(err.Error(), "login page") {
 				t.Errorf("%s: Range(%d) = %v, want ErrNoBundle", name, off, err)
 			}
-			if n, took := len(s.log()), time.Since(start); n > 2 || took > 2*time.Second {
-				t.Errorf("%s: %d requests in %v, want one, and its redirect", name, n, took)
+			if n := len(s.log()); n > 2 {
+				t.Errorf("%s: %d requests, want one, and its redirect", name, n)
 			}
 		}
 	}
@@ -186,7 +188,7 @@ func TestForeignCertificateAfterARestart(t *testing.T) {
 func TestRangesIgnoredAfterVerification(t *testing.T) {
 	data := pattern(portalSize)
 	s := newServer(t, data)
-	r := open(t, quick, s.URL)
+	r := open(t, patient, s.URL)
 	mustRead(t, r, data, 0, 16)
 	r.Verified()
 	s.mu.Lock()
