@@ -110,7 +110,7 @@ func checkEnvironment(c *config.Config) (string, error) {
 	case err != nil:
 		return "", faulty("see docs/boot-contract.md for what the environment must hold", "%w", err)
 	case status.Redundant && status.Copies < 2:
-		return "", faulty("run \"saveenv\" at U-Boot's prompt, or \"updater-bootctl mark-good\", which mends the other copy",
+		return "", faulty("run \"saveenv\" at U-Boot's prompt; outside of a trial, \"updater-bootctl mark-good\" mends the other copy, too",
 			"one of the two copies is not intact: the device does not survive the loss of the other")
 	case len(status.Problems) > 0:
 		return "", faulty("see docs/boot-contract.md for what the environment must hold", "%s", strings.Join(status.Problems, "; "))

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"path/filepath"
@@ -206,4 +207,38 @@ func TestRangesIgnoredAfterVerification(t *testing.T) {
 
 func foreignCertificate() error {
 	return &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}
+}
+
+// Whoever looks while a download goes on again is not told that it waits.
+func TestWaitingIsOverWhenBytesCome(t *testing.T) {
+	data := pattern(portalSize)
+	over := make(chan struct{})
+	o := patient
+	o.Retry.Waiting = func(why error) {
+		if why == nil {
+			close(over)
+		}
+	}
+	s := newServer(t, data)
+	s.fault = func(s *server, i int, w http.ResponseWriter, _ *http.Request, off, n int64) bool {
+		if i == 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", off, off+n-1, portalSize))
+		w.WriteHeader(http.StatusPartialContent)
+		s.write(w, off, 20_000)
+		select {
+		case <-over:
+		case <-time.After(10 * time.Second):
+			t.Error("20000 bytes have come, and it is still said to wait")
+		}
+		s.write(w, off+20_000, n-20_000)
+		return true
+	}
+	path := filepath.Join(t.TempDir(), "data")
+	if err := open(t, o, s.URL).Save(t.Context(), 0, portalSize, path, 0, func(int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	saved(t, path, data)
 }

@@ -34,7 +34,12 @@ func save(ctx context.Context, policy Retry, open once, off, n int64, path strin
 	pace := pacer{policy: policy}
 	client := &grab.Client{HTTPClient: &window{open: open, off: off, n: n}}
 	for have < n {
-		err := transfer(ctx, client, f, n, report)
+		err := transfer(ctx, client, f, n, func(done int64) {
+			if done > have {
+				pace.progress() // now, and not when the connection ends
+			}
+			report(done)
+		})
 		info, serr := f.Stat()
 		if serr != nil {
 			return fmt.Errorf("save download: %w", serr)
