@@ -35,7 +35,7 @@ func (u *Updater) Snapshot() Snapshot {
 func (u *Updater) Waiting(why error) {
 	text := ""
 	if why != nil {
-		text = clip(fmt.Sprintf("The download waits for the network: %v.", why))
+		text = clip(fmt.Sprintf("The download waits for the network: %v", why))
 	}
 	u.mu.Lock()
 	news := text != u.waiting
