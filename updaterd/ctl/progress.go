@@ -120,9 +120,15 @@ type plainLines struct {
 	w     io.Writer
 	shown time.Time
 	what  string
+	said  string
 }
 
 func (l *plainLines) show(s *client.JobStatus, now time.Time) {
+	if s.Message != l.said && !s.Finished() {
+		if l.said = s.Message; s.Message != "" {
+			fmt.Fprintln(l.w, printable(s.Message))
+		}
+	}
 	what := doing(s)
 	if s.Finished() || what == l.what && now.Sub(l.shown) < lineInterval {
 		return
@@ -176,6 +182,7 @@ type bar struct {
 	w     io.Writer
 	width func() int
 	what  string
+	said  string
 	drawn bool
 }
 
@@ -186,6 +193,12 @@ func (b *bar) show(s *client.JobStatus, _ time.Time) {
 	}
 	if s.Finished() {
 		return
+	}
+	if s.Message != b.said {
+		if b.said = s.Message; s.Message != "" {
+			b.end()
+			fmt.Fprintln(b.w, printable(s.Message))
+		}
 	}
 	b.what, b.drawn = what, true
 	fmt.Fprintf(b.w, "\r%s\x1b[K", drawBar(s, b.width()-1))

@@ -141,3 +141,31 @@ func TestExitCodes(t *testing.T) {
 		}
 	}
 }
+
+// What a job waits for is said once, whichever way it is shown.
+func TestWaitingIsSaid(t *testing.T) {
+	for name, show := range map[string]func(*bytes.Buffer) display{
+		"plain lines": func(b *bytes.Buffer) display { return &plainLines{w: b} },
+		"bar":         func(b *bytes.Buffer) display { return &bar{w: b, width: func() int { return 80 }} },
+	} {
+		var out bytes.Buffer
+		d := show(&out)
+		for i, message := range []string{"", "no\x1blink", "no\x1blink", "", "no\x1blink", "other"} {
+			d.show(&client.JobStatus{State: client.Downloading, Stage: "download", Done: uint64(i), Total: 10, Message: message}, time.Unix(1700000000, 0))
+		}
+		d.show(&client.JobStatus{State: client.Idle, Outcome: client.Failed, Message: "the end"}, time.Unix(1700000001, 0))
+		d.end()
+		lines := strings.Split(out.String(), "\n")
+		count := func(text string) (n int) {
+			for _, line := range lines {
+				if line == printable(text) {
+					n++
+				}
+			}
+			return n
+		}
+		if count("no\x1blink") != 2 || count("other") != 1 || count("the end") != 0 || strings.Contains(out.String(), "no\x1b") {
+			t.Errorf("%s:\n%q", name, out.String())
+		}
+	}
+}

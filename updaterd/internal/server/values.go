@@ -88,7 +88,7 @@ func slotValues(snap update.Snapshot) map[string]values {
 }
 
 func jobValues(j *update.JobStatus) values {
-	var result update.Result
+	result := update.Result{Message: j.Waiting}
 	if j.Finished {
 		result = j.Result
 	}

@@ -160,6 +160,7 @@ type JobStatus struct {
 	Rate     int64         // bytes per second
 	TimeLeft time.Duration // 0 = unknown
 	Paused   bool
+	Waiting  string // for what, in a sentence; "" if it gets on
 	Finished bool
 	Result   Result // once Finished
 }

@@ -20,6 +20,7 @@ func (u *Updater) Snapshot() Snapshot {
 	if s.Job != nil {
 		job := *s.Job
 		if !job.Finished {
+			job.Waiting = waiting
 			job.Progress, job.Rate, job.TimeLeft = u.meter.read()
 			if job.Paused {
 				job.Rate, job.TimeLeft = 0, 0

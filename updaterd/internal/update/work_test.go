@@ -50,9 +50,12 @@ func TestWaitingForTheNetworkIsTold(t *testing.T) {
 		if got := l.Snapshot().Problems; len(got) != idle+1 || !strings.Contains(got[idle], "is there a login page?") {
 			t.Errorf("problems while the job waits: %q", got)
 		}
+		if got := l.Snapshot().Job.Waiting; !strings.Contains(got, "is there a login page?") {
+			t.Errorf("the job waits for %q", got)
+		}
 		l.Waiting(nil)
-		if got := l.Snapshot().Problems; len(got) != idle {
-			t.Errorf("problems once it goes on: %q", got)
+		if s := l.Snapshot(); len(s.Problems) != idle || s.Job.Waiting != "" {
+			t.Errorf("once it goes on: %q, the job waits for %q", s.Problems, s.Job.Waiting)
 		}
 		l.Waiting(errors.New("nobody there"))
 		if err := l.Cancel(id); err != nil {
