@@ -135,23 +135,27 @@ func (m *Map) finish(size int64) {
 		files[to], order[from] = m.Files[from], to
 	}
 	m.Files = files
+	byPlace := make([]int, len(m.Extents))
 	for i := range m.Extents {
-		e := &m.Extents[i]
-		if e.File >= 0 {
+		byPlace[i] = i
+		if e := &m.Extents[i]; e.File >= 0 {
 			e.File = order[e.File]
 		}
-		if e.Area == Contents && e.File >= 0 && e.in(size) {
-			m.Files[e.File].Pieces = append(m.Files[e.File].Pieces, e.Piece)
+	}
+	slices.SortStableFunc(byPlace, func(a, b int) int { return cmp.Compare(m.Extents[a].Offset, m.Extents[b].Offset) })
+	var kept []Extent
+	keep := make([]bool, len(m.Extents))
+	end := int64(0)
+	for _, i := range byPlace {
+		if e := m.Extents[i]; e.in(size) && e.Offset >= end {
+			end, keep[i] = e.Offset+e.Length, true
+			kept = append(kept, e)
 		}
 	}
-	slices.SortStableFunc(m.Extents, func(a, b Extent) int { return cmp.Compare(a.Offset, b.Offset) })
-	kept, end := m.Extents[:0], int64(0)
-	for _, e := range m.Extents {
-		if !e.in(size) || e.Offset < end {
-			continue
+	for i, e := range m.Extents { // which are in the order of the files still
+		if keep[i] && e.Area == Contents && e.File >= 0 {
+			m.Files[e.File].Pieces = append(m.Files[e.File].Pieces, e.Piece)
 		}
-		end = e.Offset + e.Length
-		kept = append(kept, e)
 	}
 	m.Extents = kept
 }

@@ -43,7 +43,7 @@ func (c *command) create(ctx context.Context, args []string) error {
 	f.Var(&o.deltas, "delta-from", "`CLASS=OLDFILE[,build-id=ID]`: also make a delta from this older image; may be given again")
 	f.Var(&o.buildIDs, "build-id", "`CLASS=ID`: the build id of an image")
 	f.Var(&o.annotations, "annotation", "`KEY=VALUE`: signed text that devices ignore; may be given again")
-	f.Int64Var(&o.chunkSize, "chunk-size", bundle.DefaultChunkSize, "`BYTES` of a chunk, a power of two")
+	f.Int64Var(&o.chunkSize, "chunk-size", bundle.DefaultChunkSize, chunkSizeHelp)
 	out := f.String("o", "", "write the bundle to `OUT`")
 	keys := cli.KeyOptions(f)
 	if _, err := c.Parse(f, args); err != nil {
@@ -113,10 +113,10 @@ type createOptions struct {
 
 func (o *createOptions) spec(sequenceSet bool, getenv func(string) (string, bool)) (bundle.Spec, error) {
 	s := bundle.Spec{Compatible: o.compatible, Version: o.version, Floor: o.floor, Sequence: o.sequence, ChunkSize: o.chunkSize}
-	if o.chunkSize < bundle.MinChunkSize || o.chunkSize > bundle.MaxChunkSize || o.chunkSize&(o.chunkSize-1) != 0 {
-		return s, fmt.Errorf("--chunk-size %d: want a power of two from %d to %d", o.chunkSize, bundle.MinChunkSize, bundle.MaxChunkSize)
+	err := checkChunkSize(o.chunkSize)
+	if err != nil {
+		return s, err
 	}
-	var err error
 	if s.Created, err = o.time(getenv); err != nil {
 		return s, err
 	}
@@ -158,6 +158,15 @@ func (o *createOptions) spec(sequenceSet bool, getenv func(string) (string, bool
 		s.Images[i].Deltas = append(s.Images[i].Deltas, src)
 	}
 	return s, nil
+}
+
+const chunkSizeHelp = "`BYTES` of a chunk, a power of two"
+
+func checkChunkSize(n int64) error {
+	if n < bundle.MinChunkSize || n > bundle.MaxChunkSize || n&(n-1) != 0 {
+		return fmt.Errorf("--chunk-size %d: want a power of two from %d to %d", n, bundle.MinChunkSize, bundle.MaxChunkSize)
+	}
+	return nil
 }
 
 // source reads CLASS=OLDFILE[,build-id=ID].

@@ -24,6 +24,7 @@ Usage: updater-bundle COMMAND [OPTION]... [ARGUMENT]
 
 Commands:
   create   make a bundle from raw images
+  diff     tell what a delta between two images will cost, and why
   info     tell what is in a bundle
   verify   check a bundle's signatures and every byte of it
   apply    make an image from a bundle, as a device does
@@ -55,7 +56,7 @@ func newCommand() *command {
 
 func (c *command) commands() map[string]cli.Command {
 	return map[string]cli.Command{
-		"create": c.create, "info": c.info, "verify": c.verify,
+		"create": c.create, "diff": c.diff, "info": c.info, "verify": c.verify,
 		"apply": c.apply, "resign": c.resign, "serve": c.serve,
 	}
 }
