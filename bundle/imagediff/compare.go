@@ -147,6 +147,7 @@ func (c *comparison) report() *Report {
 			r.Areas = append(r.Areas, AreaCost{areaName(i), int64(o.cost + 0.5), o.Blocks})
 		}
 	}
+	r.Areas = append(r.Areas, AreaCost{Area: "tables of the recipe", Cost: tables})
 	c.judge()
 	for i := range c.files {
 		if c.files[i].Cost > 0 {

@@ -52,7 +52,7 @@ func (c *comparison) foundTimes(*Report) *Finding {
 		What: fmt.Sprintf("%d of %d files that are otherwise equal have other times (%s)", differ, equal, strings.Join(which, ", ")),
 		Cure: "set SOURCE_DATE_EPOCH, and give the files fixed times before the image is made (tar --mtime --clamp-mtime)"}
 	if c.is.fs.Ext4 != nil {
-		f.Cure += "; mke2fs heeds SOURCE_DATE_EPOCH from e2fsprogs 1.47.1 on"
+		f.Cure += "; mke2fs heeds SOURCE_DATE_EPOCH from e2fsprogs 1.47.1 on (before, E2FSPROGS_FAKE_TIME fixes creation times only)"
 	}
 	return f
 }

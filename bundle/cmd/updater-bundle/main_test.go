@@ -24,10 +24,17 @@ import (
 	"github.com/updaterd/updaterd/sign/cli/clitest"
 )
 
-func TestMain(m *testing.M) { clitest.Main(m, "updater-bundle", main) }
+func TestMain(m *testing.M) {
+	// Only root has the makers of file systems on the path.
+	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
+	clitest.Main(m, "updater-bundle", main)
+}
 
 func TestScripts(t *testing.T) {
-	clitest.Run(t, map[string]clitest.Command{"key": key, "image": image, "flip": flip, "grow": grow})
+	clitest.Run(t, map[string]clitest.Command{
+		"key": key, "image": image, "flip": flip, "grow": grow,
+		"fill": fill, "gzip": gzipFile, "tree": tree, "ext4": ext4,
+	})
 }
 
 // key NAME [PASSPHRASE]: NAME.key is a private key, keyring NAME.keys holds its public half.
