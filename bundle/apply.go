@@ -41,6 +41,20 @@ func (f *File) Apply(ctx context.Context, class, source, out string, progress fu
 }
 
 func (f *File) apply(ctx context.Context, img *Image, source, path string, progress func(done, total int64)) (Applied, error) {
+	out, err := createReplacement(path)
+	if err != nil {
+		return Applied{}, err
+	}
+	defer out.discard()
+	a, err := f.fill(ctx, img, source, out, progress)
+	if err != nil {
+		return a, err
+	}
+	return a, out.commit()
+}
+
+// fill makes an image in out and reads it back.
+func (f *File) fill(ctx context.Context, img *Image, source string, out readWriterAt, progress func(done, total int64)) (Applied, error) {
 	d, err := NewDecoder()
 	if err != nil {
 		return Applied{}, err
@@ -56,11 +70,6 @@ func (f *File) apply(ctx context.Context, img *Image, source, path string, progr
 	if err := w.load(); err != nil {
 		return Applied{}, err
 	}
-	out, err := createReplacement(path)
-	if err != nil {
-		return Applied{}, err
-	}
-	defer out.discard()
 	if err := w.write(ctx, out, progress); err != nil {
 		return w.Applied, err
 	}
@@ -72,7 +81,12 @@ func (f *File) apply(ctx context.Context, img *Image, source, path string, progr
 	if got.Digest != img.Digest {
 		return w.Applied, fmt.Errorf("%w: the whole image has digest %v, the manifest says %v", ErrContent, got.Digest, img.Digest)
 	}
-	return w.Applied, out.commit()
+	return w.Applied, nil
+}
+
+type readWriterAt interface {
+	io.ReaderAt
+	io.WriterAt
 }
 
 type applier struct {

@@ -29,6 +29,10 @@ type Spec struct {
 	// ChunkSize is DefaultChunkSize if 0.
 	ChunkSize int64
 	Signers   []sign.Signer
+	// Keyring and Threshold are for sources that are bundles: so many of these
+	// keys must have signed them. Nil believes nobody.
+	Keyring   *sign.Keyring
+	Threshold int
 	// Workers is the number of chunks encoded at once; 0 means all cores.
 	Workers int
 	// Progress, if set, is told the bytes done so far and in all. Calls do not overlap.
@@ -48,6 +52,7 @@ type ImageSpec struct {
 
 // A SourceSpec is an image that devices may have.
 type SourceSpec struct {
+	// Path is that of the image, or of a bundle with an image of the class.
 	Path string
 	// BuildID overrides what is found in the image.
 	BuildID string
@@ -110,10 +115,19 @@ type imageInput struct {
 	streams *delta.Streams // of the image, once a delta needs them
 }
 
-// An input is a file that is read only.
+// An input is a file that is read only, or an image that is made of a bundle.
 type input struct {
 	*os.File
 	size int64
+	from *bundledImage // nil for a file
+}
+
+// Name is the path that the caller gave.
+func (in input) Name() string {
+	if in.from != nil {
+		return in.from.file.Name()
+	}
+	return in.File.Name()
 }
 
 func openInput(path string) (input, error) {
@@ -132,7 +146,7 @@ func openInput(path string) (input, error) {
 		f.Close()
 		return input{}, fmt.Errorf("open %s: %w", path, err)
 	}
-	return input{f, size}, nil
+	return input{File: f, size: size}, nil
 }
 
 func (b *builder) open(out string) error {
@@ -151,7 +165,7 @@ func (b *builder) open(out string) error {
 		}
 		b.total += in.size
 		for _, d := range spec.Deltas {
-			src, err := b.openInput(d.Path, out)
+			src, err := b.openSource(spec.Class, d.Path, out)
 			if err != nil {
 				return err
 			}
@@ -159,13 +173,27 @@ func (b *builder) open(out string) error {
 			b.total += in.size + src.size
 		}
 	}
-	f, err := createReplacement(out)
+	f, err := createNameless(out)
 	if err != nil {
-		return fmt.Errorf("create temporary file: %w", err)
+		return err
 	}
-	b.spool = &spool{file: f.File}
-	// Without a name it is gone however this process ends.
-	return os.Remove(f.Name())
+	b.spool = &spool{file: f}
+	return nil
+}
+
+// createNameless makes a temporary file on the file system of out. It has no
+// name, so it is gone however this process ends.
+func createNameless(out string) (*os.File, error) {
+	f, err := createReplacement(out)
+	if err == nil {
+		if err = os.Remove(f.Name()); err != nil {
+			f.Close()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create temporary file: %w", err)
+	}
+	return f.File, nil
 }
 
 func (b *builder) openInput(path, out string) (input, error) {
@@ -188,7 +216,7 @@ func (b *builder) close() {
 			in.Close()
 		}
 		for _, src := range in.sources {
-			src.Close()
+			src.close()
 		}
 	}
 	if b.spool != nil {

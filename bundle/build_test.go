@@ -182,7 +182,6 @@ func TestBuildRefuses(t *testing.T) {
 		"no such source":    {func(dir string, s *Spec) { s.Images[0].Deltas[0].Path = dir + "/none" }, "none"},
 		"empty source":      {func(dir string, s *Spec) { s.Images[0].Deltas[0].Path = dir + "/empty" }, "empty"},
 		"class twice":       {func(_ string, s *Spec) { s.Images[1].Class = "rootfs" }, "two images"},
-		"source twice":      {func(_ string, s *Spec) { s.Images[0].Deltas = append(s.Images[0].Deltas, s.Images[0].Deltas[0]) }, "same source"},
 		"odd chunk size":    {func(_ string, s *Spec) { s.ChunkSize = 5000 }, "chunk size"},
 		"negative chunks":   {func(_ string, s *Spec) { s.ChunkSize = -4096 }, "chunk size"},
 		"tiny chunks":       {func(_ string, s *Spec) { s.ChunkSize = 1 }, "chunk size"},

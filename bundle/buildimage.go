@@ -39,8 +39,19 @@ func (b *builder) image(ctx context.Context, in *imageInput) (*builtImage, error
 		out.chunks = append(out.chunks, d[:]...)
 	}
 	out.Chunks = Table{Extent{Length: int64(len(out.chunks))}, Sum(out.chunks)}
+	known := make(map[Digest]string)
 	for k, src := range in.sources {
-		source, r, err := b.delta(ctx, in, k, digests, full)
+		source, err := b.identify(ctx, in, k)
+		if err != nil {
+			return nil, fmt.Errorf("delta from %s: %w", src.Name(), err)
+		}
+		if twin, twice := known[source.Digest]; twice {
+			b.note("image %q: %s is the same image as %s; there is one delta for both", in.Class, src.Name(), twin)
+			b.progress(in.size)
+			continue
+		}
+		known[source.Digest] = src.Name()
+		r, err := b.delta(ctx, in, k, digests, full)
 		if err != nil {
 			return nil, fmt.Errorf("delta from %s: %w", src.Name(), err)
 		}
@@ -96,12 +107,17 @@ func (b *builder) full(ctx context.Context, in *imageInput, img *builtImage) ([]
 	return digests, r, err
 }
 
-// delta encodes the delta against source k of an image.
-func (b *builder) delta(ctx context.Context, in *imageInput, k int, digests []Digest, full *builtRecipe) (Source, *builtRecipe, error) {
+// identify learns what source k of an image is. The image in a bundle is made first.
+func (b *builder) identify(ctx context.Context, in *imageInput, k int) (source Source, err error) {
 	src := in.sources[k]
-	source, err := Identify(ctx, src, src.size)
+	if src.from != nil {
+		source, err = b.unpack(ctx, src)
+	} else {
+		source, err = Identify(ctx, src, src.size)
+		b.progress(src.size)
+	}
 	if err != nil {
-		return Source{}, nil, err
+		return Source{}, err
 	}
 	if id := in.Deltas[k].BuildID; id != "" {
 		source.BuildID = id
@@ -109,15 +125,21 @@ func (b *builder) delta(ctx context.Context, in *imageInput, k int, digests []Di
 	if source.BuildID == "" {
 		b.note("image %q: no build id is found in %s, so only devices that recorded the digest of their image will use its delta; give its build id if you know it", in.Class, src.Name())
 	}
-	b.progress(src.size)
+	return source, nil
+}
+
+// delta encodes the delta against source k of an image.
+func (b *builder) delta(ctx context.Context, in *imageInput, k int, digests []Digest, full *builtRecipe) (*builtRecipe, error) {
+	src := in.sources[k]
 	if in.streams == nil {
+		var err error
 		if in.streams, err = delta.FindStreams(in.File, in.size); err != nil {
-			return Source{}, nil, err
+			return nil, err
 		}
 	}
 	index, err := delta.NewIndex(src.File, src.size, in.streams)
 	if err != nil {
-		return Source{}, nil, err
+		return nil, err
 	}
 	defer index.Close()
 	rec := b.spool.begin()
@@ -136,10 +158,9 @@ func (b *builder) delta(ctx context.Context, in *imageInput, k int, digests []Di
 		},
 	}
 	if err := p.run(ctx); err != nil {
-		return Source{}, nil, err
+		return nil, err
 	}
-	r, err := rec.end()
-	return source, r, err
+	return rec.end()
 }
 
 // A spool takes the encoded chunks of every recipe in the order in which they

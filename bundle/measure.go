@@ -10,7 +10,7 @@ import (
 
 // A Measurement asks what a bundle would hold for an image and one source.
 type Measurement struct {
-	Image, Source string // paths
+	Image, Source string // paths of images
 	// ChunkSize is DefaultChunkSize if 0.
 	ChunkSize int64
 	// Scratch is the directory for a temporary file as large as both recipes.
@@ -52,7 +52,11 @@ func measure(ctx context.Context, m Measurement) (*Measured, error) {
 	if err != nil {
 		return nil, err
 	}
-	source, d, err := b.delta(ctx, in, 0, digests, full)
+	source, err := b.identify(ctx, in, 0)
+	if err != nil {
+		return nil, err
+	}
+	d, err := b.delta(ctx, in, 0, digests, full)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"crypto"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/updaterd/updaterd/bundle"
+	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/sign/cli"
 )
 
@@ -19,7 +22,10 @@ const aboutCreate = `Usage: updater-bundle create --compatible NAME --version VE
 
 Makes a signed bundle. Each image is a raw image of a slot class. It is always
 there in full; --delta-from adds a much smaller way for devices that have
-exactly that older image.
+exactly that older image. It takes the older image itself, or the bundle that
+brought it to the devices: the bundle is verified with --keyring, or without one
+must be signed with one of the keys that sign now, and its image is made in a
+temporary file beside OUT. "updater-bundle diff" tells what a delta will cost.
 
 The same input, options and time give the same bytes, the signature apart. The
 time is --created, else SOURCE_DATE_EPOCH, else now.
@@ -28,7 +34,8 @@ The build id of an image is BUILD_ID of the os-release found in it, which must
 have an ID too. Compressed file systems hide it: then give it yourself.
 
   updater-bundle create --compatible demo-board --version 1.2.0 --image rootfs=v1.2.ext4 \
-      --delta-from rootfs=v1.1.ext4 --key release.key -o demo-1.2.0.upb
+      --delta-from rootfs=v1.1.ext4 --delta-from rootfs=demo-1.0.0.upb \
+      --key release.key -o demo-1.2.0.upb
 `
 
 func (c *command) create(ctx context.Context, args []string) error {
@@ -40,12 +47,12 @@ func (c *command) create(ctx context.Context, args []string) error {
 	f.Uint64Var(&o.floor, "floor", 0, "lowest `SEQUENCE` a device may install once it has confirmed this release")
 	f.StringVar(&o.created, "created", "", "`TIME` of the release, in seconds since 1970 or as 2026-01-31T12:00:00Z")
 	f.Var(&o.images, "image", "`CLASS=FILE`: the raw image for a slot class; may be given again")
-	f.Var(&o.deltas, "delta-from", "`CLASS=OLDFILE[,build-id=ID]`: also make a delta from this older image; may be given again")
+	f.Var(&o.deltas, "delta-from", "`CLASS=OLDFILE[,build-id=ID]`: also make a delta from this older image or bundle; may be given again")
 	f.Var(&o.buildIDs, "build-id", "`CLASS=ID`: the build id of an image")
 	f.Var(&o.annotations, "annotation", "`KEY=VALUE`: signed text that devices ignore; may be given again")
 	f.Int64Var(&o.chunkSize, "chunk-size", bundle.DefaultChunkSize, chunkSizeHelp)
 	out := f.String("o", "", "write the bundle to `OUT`")
-	keys := cli.KeyOptions(f)
+	keys, trust := cli.KeyOptions(f), cli.TrustOptions(f)
 	if _, err := c.Parse(f, args); err != nil {
 		return err
 	}
@@ -67,9 +74,16 @@ func (c *command) create(ctx context.Context, args []string) error {
 	if err != nil {
 		return cli.Misuse("%v", err)
 	}
+	if trust.Dir == "" && isSet(f, "threshold") {
+		return cli.Misuse("--threshold needs --keyring")
+	}
 	if spec.Signers, err = keys.Load(ctx, c.Program); err != nil {
 		return err
 	}
+	if spec.Keyring, err = believed(trust, spec.Signers); err != nil {
+		return err
+	}
+	spec.Threshold = trust.Threshold
 	report, end := c.progress("building")
 	spec.Progress = report
 	spec.Note = func(s string) {
@@ -78,10 +92,30 @@ func (c *command) create(ctx context.Context, args []string) error {
 	}
 	err = bundle.Build(ctx, *out, spec)
 	end()
+	if errors.Is(err, sign.ErrUntrusted) && trust.Dir == "" {
+		err = fmt.Errorf("%w; without --keyring an older bundle must be signed with a key that signs now", err)
+	}
 	if err != nil {
 		return err
 	}
 	return c.describe(*out)
+}
+
+// believed are the keys that may have signed a bundle which is a source: those
+// of the keyring, or else the public halves of those that sign.
+func believed(trust *cli.Trust, signers []sign.Signer) (*sign.Keyring, error) {
+	if trust.Dir != "" {
+		return trust.Keyring()
+	}
+	var public []crypto.PublicKey
+	for _, s := range signers {
+		key, err := s.PublicKey()
+		if err != nil {
+			return nil, fmt.Errorf("public half of key %s: %w", s.KeyID(), err)
+		}
+		public = append(public, key)
+	}
+	return sign.NewKeyring(public...)
 }
 
 // describe tells what has just been built.
