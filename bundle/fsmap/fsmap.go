@@ -34,14 +34,18 @@ const (
 	Bitmaps
 	Super // superblocks and group descriptors, with what is reserved for them
 	Journal
-	Tree // extent trees and attribute blocks
-	Packed
+	Tree     // extent trees and attribute blocks
+	Metadata // of a file system in which it has no fixed places
+	Fragments
 )
+
+// Areas is how many areas there are.
+const Areas = int(Fragments) + 1
 
 var areaNames = [...]string{
 	Unused: "unused blocks", Contents: "file contents", Directory: "directories", Inodes: "inode tables",
 	Bitmaps: "bitmaps", Super: "superblock and descriptors", Journal: "journal", Tree: "extent trees and attributes",
-	Packed: "packed metadata",
+	Metadata: "metadata", Fragments: "small files packed together",
 }
 
 func (a Area) String() string { return areaNames[a] }
@@ -80,6 +84,8 @@ type File struct {
 	// Pieces are where the contents are in the image, in the order of the file.
 	// Small files may have none.
 	Pieces []Piece
+	// Partial: a part of the contents, or all, is packed together with other files'.
+	Partial bool
 }
 
 // A Piece is a range of an image.
@@ -158,6 +164,28 @@ func (m *Map) finish(size int64) {
 		}
 	}
 	m.Extents = kept
+	if m.Type != Ext4 && len(m.Files) > 0 {
+		m.fillGaps(min(m.Size, size))
+	}
+}
+
+// fillGaps calls metadata what is not yet claimed: EROFS and squashfs leave
+// nothing unused.
+func (m *Map) fillGaps(size int64) {
+	var all []Extent
+	end := int64(0)
+	gap := func(to int64) {
+		if to > end {
+			all = append(all, Extent{Piece{end, to - end}, Metadata, -1})
+		}
+	}
+	for _, e := range m.Extents {
+		gap(e.Offset)
+		all = append(all, e)
+		end = e.Offset + e.Length
+	}
+	gap(size)
+	m.Extents = all
 }
 
 func (p Piece) in(size int64) bool {

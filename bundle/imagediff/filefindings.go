@@ -18,7 +18,7 @@ func (c *comparison) foundTimes(*Report) *Finding {
 	for i := range c.files {
 		fc := &c.files[i]
 		a, b := fc.old, fc.new
-		if a == nil || fc.Change == FileChanged || !sameOwner(a, b) {
+		if a == nil || fc.Change == FileChanged || !sameOwner(a, b) || b.Partial {
 			continue
 		}
 		equal++
@@ -48,7 +48,7 @@ func (c *comparison) foundTimes(*Report) *Finding {
 			which = append(which, fmt.Sprintf("%s of %d", w.what, w.n))
 		}
 	}
-	f := &Finding{ID: FoundTimes, Cost: c.areaCost(fsmap.Inodes),
+	f := &Finding{ID: FoundTimes, Cost: c.areaCost(fsmap.Inodes) + c.areaCost(fsmap.Metadata),
 		What: fmt.Sprintf("%d of %d files that are otherwise equal have other times (%s)", differ, equal, strings.Join(which, ", ")),
 		Cure: "set SOURCE_DATE_EPOCH, and give the files fixed times before the image is made (tar --mtime --clamp-mtime)"}
 	if c.is.fs.Ext4 != nil {

@@ -16,14 +16,14 @@ func (c *comparison) judge() {
 		f := &c.was.fs.Files[i]
 		byPath[f.Path] = i
 		if h := c.was.contents[i]; h != 0 && f.IsRegular() {
-			if _, twice := byContents[h]; !twice {
+			if _, twice := byContents[h]; !twice && !f.Partial {
 				byContents[h] = i
 			}
 		}
 	}
-	inNew := make(map[string]bool)
+	inNew := make(map[string]int)
 	for i := range c.is.fs.Files {
-		inNew[c.is.fs.Files[i].Path] = true
+		inNew[c.is.fs.Files[i].Path] = i
 	}
 	c.files = make([]FileCost, len(c.is.fs.Files))
 	for i := range c.files {
@@ -32,21 +32,18 @@ func (c *comparison) judge() {
 		fc := &c.files[i]
 		*fc = FileCost{Path: f.Path, Cost: int64(o.cost + 0.5), Size: f.Size, Blocks: o.Blocks, directory: f.IsDir(), new: f}
 		h := c.is.contents[i]
-		k, there := byPath[f.Path]
-		switch {
-		case there:
+		fc.Change = FileNew
+		if k, there := byPath[f.Path]; there {
 			fc.old = &c.was.fs.Files[k]
 			fc.Change = change(fc.old, f, c.was.contents[k] == h)
-		default:
-			fc.Change = FileNew
-			if from, known := byContents[h]; known && h != 0 && f.IsRegular() && c.was.fs.Files[from].Size == f.Size {
-				fc.From, fc.Change = c.was.fs.Files[from].Path, FileRenamed
-				if inNew[fc.From] {
-					fc.Change = FileCopied
-				}
+		}
+		if from, known := byContents[h]; known && (fc.Change == FileNew || fc.Change == FileChanged) && f.IsRegular() && c.was.fs.Files[from].Size == f.Size {
+			fc.From, fc.Change = c.was.fs.Files[from].Path, FileRenamed
+			if k, there := inNew[fc.From]; there && c.is.contents[k] == h {
+				fc.Change = FileCopied
 			}
 		}
-		if (fc.Change == FileChanged || fc.Change == FileNew) && f.IsRegular() && c.is.fs.Compression == "" {
+		if (fc.Change == FileChanged || fc.Change == FileNew) && o.Blocks.Changed > 0 && f.IsRegular() && c.is.fs.Compression == "" {
 			fc.Contents = contents(c.is, f, fc.Cost)
 		}
 	}
@@ -55,7 +52,7 @@ func (c *comparison) judge() {
 // change compares a file that both images have.
 func change(old, f *fsmap.File, sameContents bool) string {
 	switch {
-	case !sameContents || old.Size != f.Size:
+	case !sameContents || old.Size != f.Size, f.Partial && old.MTime != f.MTime:
 		return FileChanged
 	case !sameOwner(old, f) || old.MTime != f.MTime || old.CTime != f.CTime || old.ATime != f.ATime || old.CRTime != f.CRTime:
 		if slices.Equal(old.Pieces, f.Pieces) {

@@ -15,7 +15,7 @@ import (
 // The owners of blocks: each fsmap.Area, what has no file system, what costs
 // though nothing in it changed; and then the files.
 const (
-	ownerRaw = int(fsmap.Packed) + 1 + iota
+	ownerRaw = fsmap.Areas + iota
 	ownerUnchanged
 	areas
 )
