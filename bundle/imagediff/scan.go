@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"slices"
 
 	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/bundle/fsmap"
@@ -162,11 +163,13 @@ func (c *comparison) scan(ctx context.Context, progress func(done int64)) error 
 	for i := range c.chunks {
 		c.chunks[i].same = c.measured.Delta[i].Kind != bundle.Zero
 	}
-	buf := make([]byte, c.unit)
+	buf, buf2 := make([]byte, c.unit), make([]byte, c.unit)
+	before := c.followers()
 	now := &scanner{side: c.is, unit: c.unit, buf: make([]byte, scanStep)}
 	return now.all(ctx, func(done int64) { progress(c.was.size + done) }, func(owner int, at int64, b []byte) {
 		n := int64(len(b))
-		same, before := c.was.sameAt(b, buf, at)
+		same, there := c.was.sameAt(b, buf, at)
+		earlier := before(owner, n, buf2)
 		var fate Blocks
 		weight := int64(0)
 		if isZero(b) {
@@ -184,7 +187,7 @@ func (c *comparison) scan(ctx context.Context, progress func(done int64)) error 
 				weight = 1 + n/movedWeight
 			} else {
 				fate.Changed = n
-				weight = 1 + differing(b, before)
+				weight = 1 + min(differing(b, there), differing(b, earlier))
 			}
 		}
 		c.owners[owner].Blocks.add(fate)
@@ -192,6 +195,41 @@ func (c *comparison) scan(ctx context.Context, progress func(done int64)) error 
 			c.change(owner, at, n, weight)
 		}
 	})
+}
+
+// followers returns a function that is called for every unit of the new image
+// and returns what the file it is in had at this place before, as far as known.
+func (c *comparison) followers() func(owner int, n int64, buf []byte) []byte {
+	old := make(map[string]*fsmap.File)
+	for i := range c.was.fs.Files {
+		old[c.was.fs.Files[i].Path] = &c.was.fs.Files[i]
+	}
+	current := -1
+	var pieces []fsmap.Piece // of the old file, not yet passed
+	return func(owner int, n int64, buf []byte) []byte {
+		if owner != current {
+			current, pieces = owner, nil
+			if owner >= areas {
+				if f := old[c.is.fs.Files[owner-areas].Path]; f != nil {
+					pieces = slices.Clone(f.Pieces)
+				}
+			}
+		}
+		if len(pieces) == 0 {
+			return nil
+		}
+		// Units begin where pieces begin, so one that goes on in the next is rare.
+		p := &pieces[0]
+		b := buf[:min(n, p.Length)]
+		if _, err := io.ReadFull(io.NewSectionReader(c.was, p.Offset, int64(len(b))), b); err != nil {
+			b = nil
+		}
+		p.Offset += int64(len(b))
+		if p.Length -= int64(len(b)); p.Length <= 0 || b == nil {
+			pieces = pieces[1:]
+		}
+		return b
+	}
 }
 
 // movedWeight: a block that was moved costs about this much less than one that
