@@ -85,6 +85,13 @@ func open(ctx context.Context, path string) (*side, error) {
 	if s.size, err = f.Seek(0, io.SeekEnd); err == nil {
 		s.fs, err = fsmap.Read(ctx, f, s.size)
 	}
+	head := make([]byte, bundle.HeaderSize)
+	if _, e := f.ReadAt(head, 0); e == nil {
+		if _, e := bundle.ParseHeader(head); e == nil {
+			f.Close()
+			return nil, fmt.Errorf("open %s: it is a bundle; updater-bundle apply makes an image of it", path)
+		}
+	}
 	switch {
 	case ctx.Err() != nil:
 		err = ctx.Err()
@@ -122,7 +129,7 @@ type comparison struct {
 
 func (c *comparison) report() *Report {
 	m := c.measured
-	r := &Report{Old: c.was.describe(m.Source), New: c.is.describe(m.Image), ChunkSize: m.ChunkSize}
+	r := &Report{Areas: []AreaCost{}, Files: []FileCost{}, Old: c.was.describe(m.Source), New: c.is.describe(m.Image), ChunkSize: m.ChunkSize}
 	tables := int64(len(m.Full)) * (bundle.DigestSize + bundle.EntrySize)
 	r.Delta, r.Full = tables, tables
 	r.Chunks.All = len(m.Full)
@@ -165,7 +172,7 @@ func (c *comparison) report() *Report {
 const maxRegions = 20
 
 func (c *comparison) regions() []Region {
-	var all []Region
+	all := []Region{}
 	for i, e := range c.measured.Delta {
 		if e.Length == 0 || c.chunks[i].same {
 			continue
