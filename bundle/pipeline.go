@@ -131,8 +131,11 @@ func (p *pipeline) work(ctx context.Context, todo <-chan *chunkJob) error {
 	}
 }
 
-// receive returns nil when c is closed.
+// receive returns nil when c is closed, and no job once ctx is done.
 func receive(ctx context.Context, c <-chan *chunkJob) (*chunkJob, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
