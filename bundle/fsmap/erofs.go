@@ -195,7 +195,7 @@ func (e *erofs) contents(in *erofsInode, f *File) error {
 	case erofsChunks:
 		return e.chunks(in)
 	case erofsCompressed, erofsCompact:
-		e.m.Compression = e.compressor
+		e.m.Compression, f.Compressed = e.compressor, true
 		// mkfs writes the compressed blocks of a file one behind the other, unless
 		// files share some; so the first and their number tell all.
 		if e.features&(erofsFragments|erofsTailPacking) != 0 {

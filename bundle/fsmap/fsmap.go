@@ -86,6 +86,8 @@ type File struct {
 	Pieces []Piece
 	// Partial: a part of the contents, or all, is packed together with other files'.
 	Partial bool
+	// Compressed: the pieces hold the contents as the file system compressed them.
+	Compressed bool
 }
 
 // A Piece is a range of an image.

@@ -206,7 +206,7 @@ func (s *squash) inode(path string, ref uint64, entry func(name string, ref uint
 // file takes in the compressed blocks of a file, which lie one behind the other.
 func (s *squash) file(f File, c *cursor, at int64, tail bool) error {
 	f.Mode |= 0x8000
-	f.Partial = tail
+	f.Partial, f.Compressed = tail, true
 	n := f.Size / s.m.BlockSize
 	if !tail && f.Size%s.m.BlockSize > 0 {
 		n++

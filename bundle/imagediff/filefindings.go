@@ -156,7 +156,7 @@ func (c *comparison) foundGzipTime(*Report) *Finding {
 	only := 0
 	for i := range c.files {
 		fc := &c.files[i]
-		if fc.Contents != "gzip" || fc.old == nil {
+		if fc.Contents != "gzip" || fc.old == nil || fc.old.Compressed {
 			continue
 		}
 		was, is := head(c.was, fc.old, 10), head(c.is, fc.new, 10)

@@ -43,7 +43,7 @@ func (c *comparison) judge() {
 				fc.Change = FileCopied
 			}
 		}
-		if (fc.Change == FileChanged || fc.Change == FileNew) && o.Blocks.Changed > 0 && f.IsRegular() && c.is.fs.Compression == "" {
+		if (fc.Change == FileChanged || fc.Change == FileNew) && o.Blocks.Changed > 0 && f.IsRegular() && !f.Compressed && !f.Partial {
 			fc.Contents = contents(c.is, f, fc.Cost)
 		}
 	}
