@@ -4,19 +4,12 @@ package assets
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
+
+	"github.com/updaterd/updaterd/bundle/bench/debian"
 )
-
-// release is the Debian release that the guests run and U-Boot is built from.
-const release = "bookworm"
-
-// keyring verifies what the mirrors serve.
-const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 // Packages is a set of package versions.
 type Packages string
@@ -29,64 +22,12 @@ const (
 	Updated Packages = "updated"
 )
 
-// A source is one archive of the release.
-type source struct{ uri, suite string }
-
-// sources asks the machine's apt for the mirrors of the release. Only Debian's
-// own archives count, whatever else the machine uses.
-func sources(ctx context.Context) ([]source, error) {
-	out, err := run(ctx, command{argv: []string{"apt-get", "indextargets", "--format",
-		"$(ORIGIN)|$(RELEASE)|$(COMPONENT)|$(REPO_URI)", "Created-By: Packages"}})
-	if err != nil {
-		return nil, err
+// suites are those that a set of packages comes from.
+func (p Packages) suites() []string {
+	if p == Base {
+		return []string{debian.Main}
 	}
-	found, err := parseSources(string(out))
-	if err != nil {
-		return nil, fmt.Errorf("read apt's configuration: %w", err)
-	}
-	return found, nil
-}
-
-func parseSources(targets string) ([]source, error) {
-	found := map[string]source{}
-	for line := range strings.Lines(targets) {
-		f := strings.Split(strings.TrimSpace(line), "|")
-		if len(f) != 4 {
-			return nil, fmt.Errorf("line %q is not understood", line)
-		}
-		origin, suite, component, uri := f[0], f[1], f[2], f[3]
-		// Without downloaded lists apt does not know the origin; the signatures tell in the end.
-		if origin != "Debian" && !strings.HasPrefix(origin, "$") || component != "main" {
-			continue
-		}
-		if _, have := found[suite]; !have && slices.Contains(suites, suite) {
-			found[suite] = source{uri: uri, suite: suite}
-		}
-	}
-	if _, ok := found[release]; !ok {
-		return nil, errors.New("no source of Debian " + release + ", component main; add one to /etc/apt/sources.list.d")
-	}
-	var list []source
-	for _, suite := range suites {
-		if s, ok := found[suite]; ok {
-			list = append(list, s)
-		}
-	}
-	return list, nil
-}
-
-var suites = []string{release, release + "-updates", release + "-security"}
-
-// sourcesList is the text of a sources.list for one set of packages.
-func sourcesList(all []source, set Packages, kind string) string {
-	var b strings.Builder
-	for _, s := range all {
-		if set == Base && s.suite != release {
-			continue
-		}
-		fmt.Fprintf(&b, "%s [signed-by=%s] %s %s main\n", kind, keyring, s.uri, s.suite)
-	}
-	return b.String()
+	return []string{debian.Main, debian.Updates, debian.Security}
 }
 
 // An aptState is apt with its own lists, for another architecture, beside the machine's.
@@ -94,7 +35,7 @@ type aptState struct{ dir, config string }
 
 // newApt makes an aptState in dir and fetches the lists of packages.
 func newApt(ctx context.Context, dir string, set Packages) (*aptState, error) {
-	all, err := sources(ctx)
+	all, err := debian.Sources(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +65,7 @@ Dir::Etc::preferencesparts "/dev/null";
 	for name, text := range map[string]string{
 		"apt.conf":     config,
 		"status":       "",
-		"sources.list": sourcesList(all, set, "deb") + sourcesList(all, set, "deb-src"),
+		"sources.list": debian.List("deb", all, set.suites()...) + debian.List("deb-src", all, set.suites()...),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return nil, err

@@ -24,39 +24,6 @@ import (
 	"github.com/updaterd/updaterd/qemu/uboot"
 )
 
-func TestParseSources(t *testing.T) {
-	const debian = "Debian|bookworm|main|http://deb.example/debian/\n"
-	const security = "Debian|bookworm-security|main|http://deb.example/debian-security/\n"
-	tests := []struct {
-		name, targets string
-		want          []source
-	}{
-		{"all", security + debian, []source{{"http://deb.example/debian/", "bookworm"}, {"http://deb.example/debian-security/", "bookworm-security"}}},
-		{"only the release", debian, []source{{"http://deb.example/debian/", "bookworm"}}},
-		{"the first mirror counts", debian + strings.ReplaceAll(debian, "deb.", "other."), []source{{"http://deb.example/debian/", "bookworm"}}},
-		{"no lists yet", strings.Replace(debian, "Debian|", "$(ORIGIN)|", 1), []source{{"http://deb.example/debian/", "bookworm"}}},
-		{"others", "Docker|bookworm|main|http://docker.example/\nDebian|trixie|main|http://deb.example/\nDebian|bookworm|contrib|http://x.example/\n" + debian,
-			[]source{{"http://deb.example/debian/", "bookworm"}}},
-		{"none", security, nil},
-		{"not understood", "x\n", nil},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			got, err := parseSources(test.targets)
-			if (err == nil) != (test.want != nil) || !cmp.Equal(got, test.want, cmp.AllowUnexported(source{})) {
-				t.Errorf("parseSources = %v, %v; want %v", got, err, test.want)
-			}
-		})
-	}
-	all := []source{{"http://a.example/", "bookworm"}, {"http://b.example/", "bookworm-security"}}
-	if n := strings.Count(sourcesList(all, Base, "deb"), "\n"); n != 1 {
-		t.Errorf("the base set has %d archives, want only the release", n)
-	}
-	if n := strings.Count(sourcesList(all, Updated, "deb"), "\n"); n != 2 {
-		t.Errorf("the updated set has %d archives, want 2", n)
-	}
-}
-
 func TestModuleOrder(t *testing.T) {
 	deps := parseDeps("kernel/fs/ext4/ext4.ko: kernel/fs/jbd2/jbd2.ko kernel/lib/crc16.ko\nkernel/fs/jbd2/jbd2.ko: kernel/lib/crc16.ko\nkernel/lib/crc16.ko:\nkernel/drivers/a-b.ko:\n")
 	got, err := deps.order([]string{"ext4", "a_b"})

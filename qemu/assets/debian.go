@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/updaterd/updaterd/bundle/bench/debian"
 )
 
 // systemdPackages make the systemd flavour, on top of Debian's essential packages.
@@ -47,7 +49,7 @@ func (b *Builder) systemdRoot(ctx context.Context, set Packages) (string, error)
 	if set == Updated {
 		return b.updatedRoot(ctx)
 	}
-	dir, err := b.cached(ctx, "debian-base", key(5, systemdPackages, release), func(dir string) error {
+	dir, err := b.cached(ctx, "debian-base", key(5, systemdPackages, debian.Release), func(dir string) error {
 		return debootstrap(ctx, dir)
 	})
 	return filepath.Join(dir, "root.tar"), err
@@ -55,15 +57,15 @@ func (b *Builder) systemdRoot(ctx context.Context, set Packages) (string, error)
 
 // debootstrap installs a system by mmdebstrap: packages' scripts run under qemu-user.
 func debootstrap(ctx context.Context, dir string) error {
-	all, err := sources(ctx)
+	all, err := debian.Sources(ctx)
 	if err != nil {
 		return err
 	}
 	list := filepath.Join(dir, "sources.list")
-	if err := os.WriteFile(list, []byte(sourcesList(all, Base, "deb")), 0o644); err != nil {
+	if err := os.WriteFile(list, []byte(debian.List("deb", all, Base.suites()...)), 0o644); err != nil {
 		return err
 	}
-	proxies, err := aptProxies(ctx)
+	options, err := debian.MmdebstrapOptions(ctx)
 	if err != nil {
 		return err
 	}
@@ -72,8 +74,8 @@ func debootstrap(ctx context.Context, dir string) error {
 	for _, path := range []string{"man", "doc", "locale", "info", "zoneinfo"} {
 		argv = append(argv, "--dpkgopt=path-exclude=/usr/share/"+path+"/*")
 	}
-	argv = append(argv, proxies...)
-	argv = append(argv, release, filepath.Join(dir, "root.tar"), list)
+	argv = append(argv, options...)
+	argv = append(argv, debian.Release, filepath.Join(dir, "root.tar"), list)
 	_, err = run(ctx, command{argv: argv})
 	return err
 }
@@ -137,25 +139,9 @@ func updates(ctx context.Context, work string, t tree) ([]string, error) {
 	return nil, errors.New("find updates: apt downloaded nothing")
 }
 
-// aptProxies are options for mmdebstrap, which does not read the machine's apt configuration.
-func aptProxies(ctx context.Context) ([]string, error) {
-	dump, err := run(ctx, command{argv: []string{"apt-config", "dump", "--no-empty"}})
-	if err != nil {
-		return nil, err
-	}
-	var opts []string
-	for line := range strings.Lines(string(dump)) {
-		line = strings.TrimSuffix(strings.TrimSpace(line), ";")
-		if strings.HasPrefix(line, "Acquire::http::") || strings.HasPrefix(line, "Acquire::https::") || strings.HasPrefix(line, "Acquire::Retries") {
-			opts = append(opts, "--aptopt="+line)
-		}
-	}
-	return opts, nil
-}
-
 // smallRoot unpacks the packages of the small flavour and returns the tar file.
 func (b *Builder) smallRoot(ctx context.Context, set Packages) (string, error) {
-	dir, err := b.cached(ctx, "busybox-"+string(set), key(6, set, smallPackages, excluded, smallExcluded, release), func(dir string) error {
+	dir, err := b.cached(ctx, "busybox-"+string(set), key(6, set, smallPackages, excluded, smallExcluded, debian.Release), func(dir string) error {
 		work, err := os.MkdirTemp(b.cache, "busybox-work-*")
 		if err != nil {
 			return err

@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"github.com/u-root/u-root/pkg/cpio"
+
+	"github.com/updaterd/updaterd/bundle/bench/debian"
 )
 
 // bootModules are what the kernel needs before it has a root file system.
@@ -34,7 +36,7 @@ type Kernel struct {
 
 // Kernel downloads Debian's kernel for arm64.
 func (b *Builder) Kernel(ctx context.Context, set Packages) (*Kernel, error) {
-	dir, err := b.cached(ctx, "kernel-"+string(set), key(2, set, bootModules, boardModules, release), func(dir string) error {
+	dir, err := b.cached(ctx, "kernel-"+string(set), key(2, set, bootModules, boardModules, debian.Release), func(dir string) error {
 		work, err := os.MkdirTemp(b.cache, "kernel-work-*")
 		if err != nil {
 			return err

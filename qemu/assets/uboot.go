@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"github.com/updaterd/updaterd/bundle/bench/debian"
 	"github.com/updaterd/updaterd/qemu/uboot"
 )
 
@@ -18,7 +19,7 @@ const ubootFlags = "KCFLAGS=-DCONFIG_SYS_EARLY_PCI_INIT"
 // UBoot builds U-Boot from Debian's source package, with the project's
 // configuration and boot commands, and returns the path of u-boot.bin.
 func (b *Builder) UBoot(ctx context.Context) (string, error) {
-	dir, err := b.cached(ctx, "uboot", key(1, uboot.Config, uboot.Env, ubootFlags, release), func(dir string) error {
+	dir, err := b.cached(ctx, "uboot", key(1, uboot.Config, uboot.Env, ubootFlags, debian.Release), func(dir string) error {
 		work, err := os.MkdirTemp(b.cache, "uboot-work-*")
 		if err != nil {
 			return err
