@@ -100,8 +100,26 @@ shell: build ## a console on the device that make demo left
 	go run ./qemu/cmd/demo -shell
 
 .PHONY: bench
-bench: setup ## measure the parts
+bench: bench-parts bench-peers ## measure the parts, and the whole against other tools
+
+.PHONY: bench-parts
+bench-parts: setup ## measure the parts
 	go test -run '^$$' -bench . -benchtime 2s ./bundle/... ./bootctl/... ./updaterd/...
+
+# BENCH=quick leaves out what is slow, BENCH=fresh measures again what is kept
+# in the cache, BENCH=all takes hours.
+.PHONY: bench-peers
+BENCH       ?=
+BENCH_FLAGS ?=
+bench-peers: build ## build, apply and install updates, as other tools do (docs/benchmark.md)
+	@.ci/setup bench
+	$(BUILD) -o bin/installbench ./updaterd/internal/installbench
+	$(BUILD) -o bin/bench-peers ./bundle/bench
+	@bin/bench-peers -cache $(CACHE)/bench -bin bin -out bin/bench -mode '$(BENCH)' $(BENCH_FLAGS)
+
+.PHONY: bench-docs
+bench-docs: ## the same, and bring docs/benchmark.* up to date
+	@$(MAKE) --no-print-directory bench-peers BENCH_FLAGS='-docs docs'
 
 .PHONY: fuzz
 FUZZTIME ?= 30s
