@@ -111,11 +111,12 @@ bench-parts: setup ## measure the parts
 .PHONY: bench-peers
 BENCH       ?=
 BENCH_FLAGS ?=
-bench-peers: build ## build, apply and install updates, as other tools do (docs/benchmark.md)
+bench-peers: setup ## build, apply and install updates, as other tools do (docs/benchmark.md)
 	@.ci/setup bench
-	$(BUILD) -o bin/installbench ./updaterd/internal/installbench
-	$(BUILD) -o bin/bench-peers ./bundle/bench
-	@bin/bench-peers -cache $(CACHE)/bench -bin bin -out bin/bench -mode '$(BENCH)' $(BENCH_FLAGS)
+	@mkdir -p bin/bench
+	@# Without a version: results are kept as long as the programs are the same.
+	go build -trimpath -ldflags '-s -w -buildid=' -o bin/bench/ ./bundle/cmd/updater-bundle ./sign/cmd/updater-sign ./updaterd/internal/installbench ./bundle/bench
+	@bin/bench/bench -cache $(CACHE)/bench -bin bin/bench -out bin/bench -mode '$(BENCH)' $(BENCH_FLAGS)
 
 .PHONY: bench-docs
 bench-docs: ## the same, and bring docs/benchmark.* up to date

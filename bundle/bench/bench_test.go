@@ -182,6 +182,17 @@ func TestPairsDiffer(t *testing.T) {
 	}
 }
 
+func TestChoose(t *testing.T) {
+	list := []string{"a", "b", "c"}
+	name := func(s string) string { return s }
+	for names, want := range map[string][]string{"": list, "c,a": {"a", "c"}, "b": {"b"}, "x": nil, "a,a": nil} {
+		got, err := choose(list, name, names)
+		if !cmp.Equal(got, want) || (err == nil) != (want != nil) {
+			t.Errorf("choose %q = %v, %v; want %v", names, got, err, want)
+		}
+	}
+}
+
 func TestMeasure(t *testing.T) {
 	out, u, err := measure(t.Context(), t.TempDir(), "sh", "-c", "printf said; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done")
 	if err != nil || string(out) != "said" {
@@ -222,6 +233,19 @@ func TestResultsAreKept(t *testing.T) {
 		if err != nil || len(got) != 1 || got[0] != step.want {
 			t.Errorf("run %s: once = %+v, %v; want %+v", step.store.run, got, err, step.want)
 		}
+	}
+}
+
+func TestBadKeptResult(t *testing.T) {
+	s := store{dir: t.TempDir(), run: "x"}
+	if err := os.WriteFile(s.path("k"), []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.once("k", nil); err == nil || !strings.Contains(err.Error(), s.path("k")) {
+		t.Errorf("once = %v, want which file to remove", err)
+	}
+	if _, found, err := s.kept("other"); found || err != nil {
+		t.Errorf("kept of what is not there = %v, %v", found, err)
 	}
 }
 

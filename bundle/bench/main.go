@@ -36,6 +36,7 @@ func main() {
 type bench struct {
 	cache, bin string
 	effort     effort
+	tools      []tool
 	store      store
 	log        io.Writer
 }
@@ -49,6 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	docs := flags.String("docs", "", "also bring benchmark.svg and the table of benchmark.md in this `directory` up to date")
 	mode := flags.String("mode", "", "`how`: quick (fewer tools), fresh (measure again what is kept), or all (also what takes hours)")
 	only := flags.String("pairs", "", "`names` of the pairs to measure, with commas (default all)")
+	onlyTools := flags.String("tools", "", "`names` of the tools to run, with commas (default all)")
 	install := flags.Bool("install", true, "measure installing as well")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -81,13 +83,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("ask dpkg for the architecture: %w", err)
 	}
 	arch := strings.TrimSpace(string(architecture))
-	list := pairs(arch)
-	if *only != "" {
-		want := strings.Split(*only, ",")
-		list = slices.DeleteFunc(list, func(p pair) bool { return !slices.Contains(want, p.Name) })
-		if len(list) != len(want) {
-			return fmt.Errorf("-pairs %s: there is no such pair", *only)
-		}
+	list, err := choose(pairs(arch), func(p pair) string { return p.Name }, *only)
+	if err != nil {
+		return fmt.Errorf("-pairs: %w", err)
+	}
+	if b.tools, err = choose(tools(), func(t tool) string { return t.name }, *onlyTools); err != nil {
+		return fmt.Errorf("-tools: %w", err)
 	}
 	r := &report{Run: b.store.run, Machine: machine(arch)}
 	if err := b.pairs(ctx, r, list); err != nil {
@@ -105,6 +106,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return document(*docs, r)
 }
 
+// choose takes from a list what names has, in the list's order; all of it, if there are no names.
+func choose[T any](list []T, name func(T) string, names string) ([]T, error) {
+	if names == "" {
+		return list, nil
+	}
+	want := strings.Split(names, ",")
+	var chosen []T
+	for _, one := range list {
+		if i := slices.Index(want, name(one)); i >= 0 {
+			want = slices.Delete(want, i, i+1)
+			chosen = append(chosen, one)
+		}
+	}
+	if len(want) > 0 {
+		return nil, fmt.Errorf("there is no %s", strings.Join(want, ", "))
+	}
+	return chosen, nil
+}
+
 // pairs measures every tool on every pair, one after the other.
 func (b *bench) pairs(ctx context.Context, r *report, list []pair) error {
 	build := &builder{cache: b.cache, log: b.log}
@@ -117,10 +137,7 @@ func (b *bench) pairs(ctx context.Context, r *report, list []pair) error {
 		if s.Size, err = fileSize(files.new); err != nil {
 			return err
 		}
-		for _, t := range tools() {
-			if t.effort > b.effort {
-				continue
-			}
+		for _, t := range b.tools {
 			results, err := b.measure(ctx, p, files, t)
 			if err != nil {
 				return fmt.Errorf("pair %s, %s: %w", p.Name, t.name, err)
@@ -132,14 +149,20 @@ func (b *bench) pairs(ctx context.Context, r *report, list []pair) error {
 	return nil
 }
 
-// measure measures a tool on a pair, unless a result of this version of it is kept.
+// measure measures a tool on a pair, unless a result of this version of it is
+// kept. Where the tool takes more effort than wanted, what is kept is all there is.
 func (b *bench) measure(ctx context.Context, p pair, files images, t tool) ([]result, error) {
 	version, err := b.version(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	id := strings.Join([]string{p.Name, t.name, key(filepath.Dir(files.old), filepath.Dir(files.new), version)}, "-")
-	return b.store.once(strings.NewReplacer(" ", "_", ",", "").Replace(id), func() ([]result, error) {
+	id := strings.Join([]string{p.Name, t.name, key(filepath.Base(filepath.Dir(files.old)), filepath.Base(filepath.Dir(files.new)), version)}, "-")
+	id = strings.NewReplacer(" ", "_", ",", "").Replace(id)
+	if t.effort > b.effort {
+		kept, _, err := b.store.kept(id)
+		return kept, err
+	}
+	return b.store.once(id, func() ([]result, error) {
 		fmt.Fprintf(b.log, "%s: %s\n", p.Name, t.name)
 		var results []result
 		err := b.within(files, func(j job) (err error) {

@@ -110,18 +110,27 @@ type store struct {
 	fresh bool
 }
 
+// kept returns the results that are kept under a key, if there are any.
+func (s *store) kept(key string) (results []result, found bool, err error) {
+	data, err := os.ReadFile(s.path(key))
+	if s.fresh || errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &results)
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("read a kept result: %w; remove %s to measure it again", err, s.path(key))
+	}
+	return results, true, nil
+}
+
+func (s *store) path(key string) string { return filepath.Join(s.dir, key+".json") }
+
 // once returns the results kept under a key, or those of measuring.
 func (s *store) once(key string, measuring func() ([]result, error)) ([]result, error) {
-	path := filepath.Join(s.dir, key+".json")
-	if !s.fresh {
-		data, err := os.ReadFile(path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		var kept []result
-		if err == nil && json.Unmarshal(data, &kept) == nil {
-			return kept, nil
-		}
+	if kept, found, err := s.kept(key); found || err != nil {
+		return kept, err
 	}
 	results, err := measuring()
 	if err != nil {
@@ -137,6 +146,7 @@ func (s *store) once(key string, measuring func() ([]result, error)) ([]result, 
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, err
 	}
+	path := s.path(key)
 	if err := os.WriteFile(path+".new", data, 0o644); err != nil {
 		return nil, err
 	}

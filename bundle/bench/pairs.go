@@ -23,6 +23,9 @@ const epoch = 1_700_000_000
 var rootPackages = []string{"systemd", "systemd-sysv", "dbus", "udev", "openssh-server", "python3", "nginx-light", "network-manager",
 	"bluez", "iproute2", "ca-certificates", "curl", "openssl", "libglib2.0-bin", "wpasupplicant", "ntpsec"}
 
+// extract is the variant of mmdebstrap that unpacks packages, and no more.
+const extract = "extract"
+
 // A system is a tree of files that mmdebstrap makes.
 type system struct {
 	name    string
@@ -33,15 +36,13 @@ type system struct {
 	only []string
 	// clean is what shell does to the finished tree in $1.
 	clean string
+	// keep are the parts of the tree that go into an image; all, if it is empty.
+	keep []string
 }
 
 // What differs between any two installations says nothing about an upgrade.
 const cleanRoot = `rm -rf "$1"/var/cache/apt "$1"/var/lib/apt/lists/* "$1"/var/log/* "$1"/var/cache/ldconfig/aux-cache ` +
 	`"$1"/etc/ssh/ssh_host_* "$1"/etc/apt/preferences.d/bench`
-
-// A kernel package brings tools, which are not extracted for their own sake.
-const cleanKernel = `cd "$1" && find . -mindepth 1 -maxdepth 1 ! -name boot ! -name lib ! -name usr -exec rm -rf {} + && ` +
-	`mkdir keep && mv boot keep/ && { mv lib/modules keep/ 2>/dev/null || mv usr/lib/modules keep/; } && rm -rf lib usr && mv keep/* . && rmdir keep`
 
 // A pair is two images of which a device has the old and wants the new.
 type pair struct {
@@ -76,8 +77,8 @@ func pairs(architecture string) []pair {
 	updated, app := base, base
 	updated.name, updated.suites = "root-security", []string{debian.Main, debian.Security}
 	app.name, app.suites, app.only = "root-python", updated.suites, []string{"*python3.11*"}
-	kernel := system{name: "kernel-main", variant: "extract", include: []string{"linux-image-" + architecture},
-		suites: base.suites, clean: cleanKernel}
+	kernel := system{name: "kernel-main", variant: extract, include: []string{"linux-image-" + architecture},
+		suites: base.suites, keep: []string{"./boot", "./lib/modules"}}
 	newKernel := kernel
 	newKernel.name, newKernel.suites = "kernel-security", updated.suites
 	return []pair{
@@ -131,12 +132,13 @@ func (b *builder) image(ctx context.Context, s system, f format) (string, error)
 	if err != nil {
 		return "", err
 	}
-	return b.cached(s.name+"-"+f.name, key(f.script, root), func(dir string) error {
-		// Everybody gets root's files, whoever calls, and the same bytes as root gets.
-		script := `set -e; mkdir "$1/tree"; tar -C "$1/tree" --exclude="./dev/*" -xf "$2"
-set -- "$1/tree" "$1/image"; ` + f.script + `
+	// Everybody gets root's files, whoever calls, and the same bytes as root gets.
+	script := `set -e; dir=$1; shift; mkdir "$dir/tree"; tar -C "$dir/tree" --exclude="./dev/*" -xf "$@"
+set -- "$dir/tree" "$dir/image"; ` + f.script + `
 rm -rf "$1"`
-		if err := command(ctx, "fakeroot", "sh", "-c", script, "sh", dir, filepath.Join(root, "root.tar")); err != nil {
+	return b.cached(s.name+"-"+f.name, key(script, filepath.Base(root), s.keep), func(dir string) error {
+		argv := append([]string{"fakeroot", "sh", "-c", script, "sh", dir, filepath.Join(root, "root.tar")}, s.keep...)
+		if err := command(ctx, argv...); err != nil {
 			return err
 		}
 		return os.Link(filepath.Join(root, "packages"), filepath.Join(dir, "packages"))
@@ -171,8 +173,10 @@ func (b *builder) root(ctx context.Context, s system) (string, error) {
 			argv = append(argv, `--setup-hook=mkdir -p "$1/etc/apt/preferences.d"`, "--setup-hook=copy-in "+path+" /etc/apt/preferences.d/",
 				`--setup-hook=mv "$1/etc/apt/preferences.d/preferences" "$1/etc/apt/preferences.d/bench"`)
 		}
-		argv = append(argv, "--customize-hook=download /var/lib/dpkg/status "+filepath.Join(dir, "status"))
-		argv = append(argv, "--customize-hook="+s.clean, debian.Release, filepath.Join(dir, "root.tar"), list)
+		if s.variant != extract {
+			argv = append(argv, "--customize-hook=download /var/lib/dpkg/status "+filepath.Join(dir, "status"), "--customize-hook="+s.clean)
+		}
+		argv = append(argv, debian.Release, filepath.Join(dir, "root.tar"), list)
 		if err := command(ctx, argv...); err != nil {
 			return err
 		}
@@ -180,19 +184,21 @@ func (b *builder) root(ctx context.Context, s system) (string, error) {
 	})
 }
 
-// listPackages turns dpkg's status into a list of packages, one a line with its version.
+// listPackages writes the packages of a system, one a line with its version.
 func listPackages(ctx context.Context, dir string, s system) error {
-	status, err := os.ReadFile(filepath.Join(dir, "status"))
-	if err != nil {
-		return err
-	}
-	list := packageVersions(string(status))
-	if list == "" { // only extracted: dpkg knows nothing of it
+	list := ""
+	if s.variant == extract { // dpkg knows nothing of what is only extracted
 		out, err := exec.CommandContext(ctx, "tar", "-tf", filepath.Join(dir, "root.tar"), "--wildcards", "./boot/vmlinuz-*").Output()
 		if err != nil {
 			return fmt.Errorf("find the version of %s: %w", strings.Join(s.include, " "), err)
 		}
-		list = "linux-image " + strings.TrimPrefix(strings.TrimSpace(string(out)), "./boot/vmlinuz-") + "\n"
+		list = s.include[0] + " " + strings.TrimPrefix(strings.TrimSpace(string(out)), "./boot/vmlinuz-") + "\n"
+	} else {
+		status, err := os.ReadFile(filepath.Join(dir, "status"))
+		if err != nil {
+			return err
+		}
+		list = packageVersions(string(status))
 	}
 	return os.WriteFile(filepath.Join(dir, "packages"), []byte(list), 0o644)
 }
