@@ -30,11 +30,6 @@ type usage struct {
 	Peak int64 `json:"peak"`
 }
 
-// plus is the usage of one program after another.
-func (u usage) plus(v usage) usage {
-	return usage{u.Seconds + v.Seconds, u.CPU + v.CPU, max(u.Peak, v.Peak)}
-}
-
 // measure runs a program in dir and returns what it printed and took, together
 // with the programs that it started.
 func measure(ctx context.Context, dir string, argv ...string) ([]byte, usage, error) {

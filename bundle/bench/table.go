@@ -94,7 +94,7 @@ func ratio(n, reference int64) string {
 
 func megabytes(n int64) string { return fmt.Sprintf("%.2f", float64(n)/1e6) }
 
-var header = []string{"tool", "MB", "best peer = 1", "build s", "CPU s", "peak MB", "apply MB/s", "peak MB"}
+var header = []string{"tool", "MB", "best peer = 1", "build s", "CPU s", "peak MB", "apply MB/s", "apply peak MB"}
 
 // cells are the columns of a row.
 func (r result) cells(run string, best, size int64) []string {
