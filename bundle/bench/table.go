@@ -212,10 +212,10 @@ func (p *report) markdown() string {
 func line(cells []string) string { return "| " + strings.Join(cells, " | ") + " |\n" }
 
 func (p *report) footnotes() []string {
-	notes := []string{"* counted, not downloaded: see docs/benchmark.md."}
+	notes := []string{"* Counted from the images, not downloaded."}
 	for _, s := range p.Pairs {
 		if slices.ContainsFunc(s.Results, func(r result) bool { return r.Run != p.Run }) {
-			notes = append(notes, "† from an earlier run: compare its bytes, not its times.")
+			notes = append(notes, "† From an earlier run: compare its bytes, not its times.")
 			break
 		}
 	}
