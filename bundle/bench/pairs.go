@@ -16,7 +16,8 @@ import (
 	"github.com/updaterd/updaterd/bundle/bench/debian"
 )
 
-// epoch is the time stamp of everything that is built (SOURCE_DATE_EPOCH).
+// epoch is the time stamp of what is built (SOURCE_DATE_EPOCH). Not of inodes' change
+// times: Debian 12's mke2fs copies those, so an ext4 image is not the same twice.
 const epoch = 1_700_000_000
 
 // rootPackages make a connected device of the usual kind, on top of Debian's minimal system.
@@ -132,7 +133,7 @@ func (b *builder) image(ctx context.Context, s system, f format) (string, error)
 	if err != nil {
 		return "", err
 	}
-	// Everybody gets root's files, whoever calls, and the same bytes as root gets.
+	// Everybody gets files that belong to root, whoever calls.
 	script := `set -e; dir=$1; shift; mkdir "$dir/tree"; tar -C "$dir/tree" --exclude="./dev/*" -xf "$@"
 set -- "$dir/tree" "$dir/image"; ` + f.script + `
 rm -rf "$1"`
