@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "rewrite the files in testdata")
 // sample is a report with all there can be in one.
 func sample() *report {
 	return &report{
-		Run: "now", Machine: "a machine", Notes: []string{"Something was not measured: no reason."},
+		Run: "now", Machine: "a machine",
 		Pairs: []summary{{Name: "p", Title: "Root & all", Size: 448 << 20, Upgraded: 24, Results: []result{
 			{Label: "xdelta3 -9 -S djw", Kind: known, Bytes: 5_928_231, usage: usage{9.4, 9.1, 1_553_784 << 10}, Apply: &usage{2, 1, 700e6}, Run: "now"},
 			{Label: "xdelta3 -9 -S lzma", Kind: known, Bytes: 5_383_690, usage: usage{8, 8, 1_553_784 << 10}, Run: "before"},
@@ -30,10 +30,10 @@ func sample() *report {
 			{Label: "zchunk", Kind: unknown, Bytes: 30_700_000, usage: usage{40, 40, 100e6}, Run: "now"},
 			{Label: "updaterd, full recipe", Kind: full, Ours: true, Bytes: 110_000_000, usage: usage{20, 38, 600e6}, Run: "now"},
 		}}},
-		Install: []install{
+		Install: installTable{Run: "before", Notes: []string{"Something was not measured: no reason."}, Rows: []install{
 			{Label: "dd", Size: 448 << 20, Fast: usage{2, 0.5, 3e6}, Slow: &usage{12, 0.5, 3e6}},
 			{Label: "updaterd", Size: 448 << 20, Fast: usage{3, 2, 25e6}, Slow: &usage{12.6, 2, 25e6}},
-		},
+		}},
 	}
 }
 
@@ -210,41 +210,36 @@ func TestMeasure(t *testing.T) {
 }
 
 func TestResultsAreKept(t *testing.T) {
-	s := store{dir: filepath.Join(t.TempDir(), "results"), run: "first"}
+	s := store{dir: filepath.Join(t.TempDir(), "results")}
 	calls := 0
 	measuring := func() ([]result, error) {
 		calls++
 		return []result{{Label: "x", Bytes: int64(calls)}}, nil
 	}
 	broken := errors.New("broken")
-	if _, err := s.once("k", func() ([]result, error) { return nil, broken }); !errors.Is(err, broken) {
+	if _, err := once(s, "k", func() ([]result, error) { return nil, broken }); !errors.Is(err, broken) {
 		t.Errorf("once = %v, want what measuring said", err)
 	}
-	for _, step := range []struct {
+	for i, step := range []struct {
 		store store
-		want  result
-	}{
-		{s, result{Label: "x", Bytes: 1, Run: "first"}},
-		{store{dir: s.dir, run: "second"}, result{Label: "x", Bytes: 1, Run: "first"}},
-		{store{dir: s.dir, run: "third", fresh: true}, result{Label: "x", Bytes: 2, Run: "third"}},
-		{store{dir: s.dir, run: "fourth"}, result{Label: "x", Bytes: 2, Run: "third"}},
-	} {
-		got, err := step.store.once("k", measuring)
-		if err != nil || len(got) != 1 || got[0] != step.want {
-			t.Errorf("run %s: once = %+v, %v; want %+v", step.store.run, got, err, step.want)
+		want  int64
+	}{{s, 1}, {s, 1}, {store{dir: s.dir, fresh: true}, 2}, {s, 2}} {
+		got, err := once(step.store, "k", measuring)
+		if want := []result{{Label: "x", Bytes: step.want}}; err != nil || !cmp.Equal(got, want, cmp.AllowUnexported(result{})) {
+			t.Errorf("step %d: once = %+v, %v; want %+v", i, got, err, want)
 		}
 	}
 }
 
 func TestBadKeptResult(t *testing.T) {
-	s := store{dir: t.TempDir(), run: "x"}
+	s := store{dir: t.TempDir()}
 	if err := os.WriteFile(s.path("k"), []byte("{"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.once("k", nil); err == nil || !strings.Contains(err.Error(), s.path("k")) {
+	if _, err := once[[]result](s, "k", nil); err == nil || !strings.Contains(err.Error(), s.path("k")) {
 		t.Errorf("once = %v, want which file to remove", err)
 	}
-	if _, found, err := s.kept("other"); found || err != nil {
+	if _, found, err := kept[[]result](s, "other"); found || err != nil {
 		t.Errorf("kept of what is not there = %v, %v", found, err)
 	}
 }

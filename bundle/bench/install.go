@@ -36,8 +36,8 @@ type install struct {
 
 var installHeader = []string{"what writes", "s", "MB/s", "dd = 1", "CPU s", "peak MB", "s at 40 MB/s", "dd = 1"}
 
-func (i install) cells(among []install) []string {
-	dd := among[0]
+func (i install) cells(t installTable) []string {
+	dd := t.Rows[0]
 	c := []string{i.Label, fmt.Sprintf("%.2f", i.Fast.Seconds), fmt.Sprintf("%.0f", float64(i.Size)/1e6/i.Fast.Seconds),
 		fmt.Sprintf("%.2f", i.Fast.Seconds/dd.Fast.Seconds), fmt.Sprintf("%.2f", i.Fast.CPU), fmt.Sprintf("%.0f", float64(i.Fast.Peak)/1e6), "", ""}
 	if i.Slow != nil && dd.Slow != nil {
@@ -45,6 +45,16 @@ func (i install) cells(among []install) []string {
 	}
 	return c
 }
+
+// An installTable is what was measured together.
+type installTable struct {
+	Run  string    `json:"run,omitempty"`
+	Rows []install `json:"rows,omitempty"`
+	// Notes tell what could not be measured, and why.
+	Notes []string `json:"notes,omitempty"`
+}
+
+const installTitle = "Install of the whole ext4 image from a local file on loop devices, all in one run"
 
 // A writer is one way to fill the target slot.
 type writer struct {
@@ -54,29 +64,32 @@ type writer struct {
 
 // installs measures how the device's engine, RAUC and dd write the new image,
 // on two loop devices. Whatever cannot run here becomes a note.
-func installs(ctx context.Context, j job) (list []install, notes []string, err error) {
+func installs(ctx context.Context, j job) (t installTable, err error) {
+	not := func(why string) installTable {
+		return installTable{Notes: []string{"Installing was not measured: " + why + "."}}
+	}
 	if os.Geteuid() != 0 {
-		return nil, []string{"Installing was not measured: loop devices need root."}, nil
+		return not("loop devices need root"), nil
 	}
 	size, err := fileSize(j.new)
 	if err != nil {
-		return nil, nil, err
+		return t, err
 	}
 	booted, err := loop(ctx, j.path("a"), size)
 	if err != nil {
-		return nil, []string{"Installing was not measured: " + err.Error()}, nil
+		return not(err.Error()), nil
 	}
 	defer booted.close()
 	target, err := loop(ctx, j.path("b"), size)
 	if err != nil {
-		return nil, []string{"Installing was not measured: " + err.Error()}, nil
+		return not(err.Error()), nil
 	}
 	defer target.close()
 	if err := command(ctx, "dd", "if="+j.old, "of="+booted.path, "bs=1M", "conv=fsync"); err != nil {
-		return nil, nil, err
+		return t, err
 	}
 	if _, err := variants[0].create(ctx, j); err != nil {
-		return nil, nil, err
+		return t, err
 	}
 	engine := func(label, buildID string) writer {
 		return writer{label, func(ctx context.Context) (usage, error) {
@@ -98,7 +111,7 @@ func installs(ctx context.Context, j job) (list []install, notes []string, err e
 	}
 	service, err := startRAUC(ctx, j, booted.path, target.path)
 	if err != nil {
-		notes = append(notes, "RAUC's install was not measured: "+err.Error())
+		t.Notes = append(t.Notes, "RAUC's install was not measured: "+err.Error())
 	} else {
 		defer service.stop()
 		writers = append(writers, writer{"RAUC, plain bundle", service.install})
@@ -106,11 +119,11 @@ func installs(ctx context.Context, j job) (list []install, notes []string, err e
 	slow := true
 	if undo, err := throttle(target.path); err != nil {
 		slow = false
-		notes = append(notes, "A target of 40 MB/s was not measured: "+err.Error())
+		t.Notes = append(t.Notes, "A target of 40 MB/s was not measured: "+err.Error())
 	} else {
 		undo()
 	}
-	list = make([]install, len(writers))
+	t.Rows = make([]install, len(writers))
 	for round := range 2 * rounds {
 		throttled := round%2 == 1
 		if throttled && !slow {
@@ -119,18 +132,18 @@ func installs(ctx context.Context, j job) (list []install, notes []string, err e
 		for i, w := range writers {
 			u, err := onto(ctx, target.path, j.new, throttled, w.write)
 			if err != nil {
-				return nil, nil, fmt.Errorf("%s: %w", w.label, err)
+				return t, fmt.Errorf("%s: %w", w.label, err)
 			}
-			list[i].Label, list[i].Size = w.label, size
+			t.Rows[i].Label, t.Rows[i].Size = w.label, size
 			switch {
-			case !throttled && (round == 0 || u.Seconds < list[i].Fast.Seconds):
-				list[i].Fast = u
-			case throttled && (list[i].Slow == nil || u.Seconds < list[i].Slow.Seconds):
-				list[i].Slow = &u
+			case !throttled && (round == 0 || u.Seconds < t.Rows[i].Fast.Seconds):
+				t.Rows[i].Fast = u
+			case throttled && (t.Rows[i].Slow == nil || u.Seconds < t.Rows[i].Slow.Seconds):
+				t.Rows[i].Slow = &u
 			}
 		}
 	}
-	return list, notes, nil
+	return t, nil
 }
 
 // onto fills the target with what is in no image, has it written, and checks what it holds.

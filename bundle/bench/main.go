@@ -159,10 +159,10 @@ func (b *bench) measure(ctx context.Context, p pair, files images, t tool) ([]re
 	id := strings.Join([]string{p.Name, t.name, key(filepath.Base(filepath.Dir(files.old)), filepath.Base(filepath.Dir(files.new)), version)}, "-")
 	id = strings.NewReplacer(" ", "_", ",", "").Replace(id)
 	if t.effort > b.effort {
-		kept, _, err := b.store.kept(id)
-		return kept, err
+		results, _, err := kept[[]result](b.store, id)
+		return results, err
 	}
-	return b.store.once(id, func() ([]result, error) {
+	return once(b.store, id, func() ([]result, error) {
 		fmt.Fprintf(b.log, "%s: %s\n", p.Name, t.name)
 		var results []result
 		err := b.within(files, func(j job) (err error) {
@@ -170,7 +170,7 @@ func (b *bench) measure(ctx context.Context, p pair, files images, t tool) ([]re
 			return err
 		})
 		for i := range results {
-			results[i].Pair, results[i].Tool, results[i].Version = p.Name, t.name, version
+			results[i].Pair, results[i].Tool, results[i].Version, results[i].Run = p.Name, t.name, version, b.store.run
 		}
 		return results, err
 	})
@@ -195,36 +195,53 @@ func (b *bench) within(files images, f func(job) error) error {
 	return f(job{old: files.old, new: files.new, dir: dir, ram: ram, bin: b.bin})
 }
 
-// installs measures installing one pair: always anew, because only times of one run compare.
+// installs measures installing one pair, all ways together: only times of one run compare.
 func (b *bench) installs(ctx context.Context, r *report, p pair) error {
 	build := &builder{cache: b.cache, log: b.log}
 	files, err := build.pair(ctx, p)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(b.log, "%s: installing\n", p.Name)
-	return b.within(files, func(j job) error {
-		list, notes, err := installs(ctx, j)
-		r.Install, r.Notes = list, append(r.Notes, notes...)
-		return err
+	parts := []any{filepath.Base(filepath.Dir(files.old)), filepath.Base(filepath.Dir(files.new))}
+	for _, program := range []string{"installbench", "updater-bundle"} {
+		digest, err := digestOfFile(filepath.Join(b.bin, program))
+		if err != nil {
+			return err
+		}
+		parts = append(parts, digest)
+	}
+	id := p.Name + "-install-" + key(parts...)
+	r.Install, err = once(b.store, id, func() (table installTable, err error) {
+		fmt.Fprintf(b.log, "%s: installing\n", p.Name)
+		err = b.within(files, func(j job) error {
+			table, err = installs(ctx, j)
+			return err
+		})
+		table.Run = b.store.run
+		return table, err
 	})
+	return err
 }
 
 // version is a package's version, or a digest of our own program.
 func (b *bench) version(ctx context.Context, t tool) (string, error) {
 	if t.pkg == "" {
-		data, err := os.ReadFile(filepath.Join(b.bin, "updater-bundle"))
-		if err != nil {
-			return "", fmt.Errorf("find updater-bundle: %w; \"make build\" makes it", err)
-		}
-		sum := sha256.Sum256(data)
-		return hex.EncodeToString(sum[:8]), nil
+		return digestOfFile(filepath.Join(b.bin, "updater-bundle"))
 	}
 	out, err := exec.CommandContext(ctx, "dpkg-query", "-W", "-f", "${Version}", t.pkg).Output()
 	if err != nil {
 		return "", fmt.Errorf("ask dpkg for %s: %w; \".ci/setup bench\" installs it", t.pkg, err)
 	}
 	return string(out), nil
+}
+
+func digestOfFile(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("find a program of this project: %w; \"make bench-peers\" builds it", err)
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8]), nil
 }
 
 // machine describes the machine in general words.

@@ -105,47 +105,44 @@ type store struct {
 	fresh bool
 }
 
-// kept returns the results that are kept under a key, if there are any.
-func (s *store) kept(key string) (results []result, found bool, err error) {
+// kept returns what is kept under a key, if there is anything.
+func kept[T any](s store, key string) (value T, found bool, err error) {
 	data, err := os.ReadFile(s.path(key))
 	if s.fresh || errors.Is(err, fs.ErrNotExist) {
-		return nil, false, nil
+		return value, false, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(data, &results)
+		err = json.Unmarshal(data, &value)
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("read a kept result: %w; remove %s to measure it again", err, s.path(key))
+		return value, false, fmt.Errorf("read a kept result: %w; remove %s to measure it again", err, s.path(key))
 	}
-	return results, true, nil
+	return value, true, nil
 }
 
-func (s *store) path(key string) string { return filepath.Join(s.dir, key+".json") }
+func (s store) path(key string) string { return filepath.Join(s.dir, key+".json") }
 
-// once returns the results kept under a key, or those of measuring.
-func (s *store) once(key string, measuring func() ([]result, error)) ([]result, error) {
-	if kept, found, err := s.kept(key); found || err != nil {
-		return kept, err
+// once returns what is kept under a key, or else what is measured.
+func once[T any](s store, key string, measuring func() (T, error)) (T, error) {
+	if value, found, err := kept[T](s, key); found || err != nil {
+		return value, err
 	}
-	results, err := measuring()
+	value, err := measuring()
 	if err != nil {
-		return nil, err
+		return value, err
 	}
-	for i := range results {
-		results[i].Run = s.run
-	}
-	data, err := json.MarshalIndent(results, "", "  ")
+	data, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
-		return nil, err
+		return value, err
 	}
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
-		return nil, err
+		return value, err
 	}
 	path := s.path(key)
 	if err := os.WriteFile(path+".new", data, 0o644); err != nil {
-		return nil, err
+		return value, err
 	}
-	return results, os.Rename(path+".new", path)
+	return value, os.Rename(path+".new", path)
 }
 
 // same tells whether two files have the same content.

@@ -45,12 +45,10 @@ type result struct {
 
 // A report is what a run has found out.
 type report struct {
-	Run     string    `json:"run"`
-	Machine string    `json:"machine"`
-	Pairs   []summary `json:"pairs"`
-	Install []install `json:"install,omitempty"`
-	// Notes tell what could not be measured, and why.
-	Notes []string `json:"notes,omitempty"`
+	Run     string       `json:"run"`
+	Machine string       `json:"machine"`
+	Pairs   []summary    `json:"pairs"`
+	Install installTable `json:"install"`
 }
 
 // A summary is a pair and its results.
@@ -129,10 +127,10 @@ func (p *report) text() string {
 		}
 		b.WriteString(align(lines))
 	}
-	if len(p.Install) > 0 {
-		b.WriteString("\nInstall of the whole image from a local file on loop devices\n")
+	if len(p.Install.Rows) > 0 {
+		b.WriteString("\n" + installTitle + "\n")
 		lines := [][]string{installHeader}
-		for _, i := range p.Install {
+		for _, i := range p.Install.Rows {
 			lines = append(lines, i.cells(p.Install))
 		}
 		b.WriteString(align(lines))
@@ -196,10 +194,10 @@ func (p *report) markdown() string {
 			}
 		}
 	}
-	if len(p.Install) > 0 {
-		b.WriteString("\n### Install of the whole image from a local file on loop devices\n\n")
+	if len(p.Install.Rows) > 0 {
+		b.WriteString("\n### " + installTitle + "\n\n")
 		b.WriteString(line(installHeader) + "|---|" + strings.Repeat("--:|", len(installHeader)-1) + "\n")
-		for _, i := range p.Install {
+		for _, i := range p.Install.Rows {
 			b.WriteString(line(i.cells(p.Install)))
 		}
 	}
@@ -219,5 +217,5 @@ func (p *report) footnotes() []string {
 			break
 		}
 	}
-	return append(notes, p.Notes...)
+	return append(notes, p.Install.Notes...)
 }
