@@ -30,7 +30,7 @@ func sample() *report {
 			{Label: "zchunk", Kind: unknown, Bytes: 30_700_000, usage: usage{40, 40, 100e6}, Run: "now"},
 			{Label: "updaterd, full recipe", Kind: full, Ours: true, Bytes: 110_000_000, usage: usage{20, 38, 600e6}, Run: "now"},
 		}}},
-		Install: installTable{Run: "before", Notes: []string{"Something was not measured: no reason."}, Rows: []install{
+		Install: installTable{Run: "before", Pair: "Root & all", Notes: []string{"Something was not measured: no reason."}, Rows: []install{
 			{Label: "dd", Size: 448 << 20, Fast: usage{2, 0.5, 3e6}, Slow: &usage{12, 0.5, 3e6}},
 			{Label: "updaterd", Size: 448 << 20, Fast: usage{3, 2, 25e6}, Slow: &usage{12.6, 2, 25e6}},
 		}},

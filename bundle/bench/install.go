@@ -49,12 +49,15 @@ func (i install) cells(t installTable) []string {
 // An installTable is what was measured together.
 type installTable struct {
 	Run  string    `json:"run,omitempty"`
+	Pair string    `json:"pair,omitempty"` // its title
 	Rows []install `json:"rows,omitempty"`
 	// Notes tell what could not be measured, and why.
 	Notes []string `json:"notes,omitempty"`
 }
 
-const installTitle = "Install of the whole ext4 image from a local file on loop devices, all in one run"
+func (t installTable) title() string {
+	return "Installing the new image of “" + t.Pair + "” from a local file on loop devices"
+}
 
 // A writer is one way to fill the target slot.
 type writer struct {

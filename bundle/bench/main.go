@@ -220,6 +220,7 @@ func (b *bench) installs(ctx context.Context, r *report, p pair) error {
 		table.Run = b.store.run
 		return table, err
 	})
+	r.Install.Pair = p.Title
 	return err
 }
 

@@ -128,7 +128,7 @@ func (p *report) text() string {
 		b.WriteString(align(lines))
 	}
 	if len(p.Install.Rows) > 0 {
-		b.WriteString("\n" + installTitle + "\n")
+		b.WriteString("\n" + p.Install.title() + "\n")
 		lines := [][]string{installHeader}
 		for _, i := range p.Install.Rows {
 			lines = append(lines, i.cells(p.Install))
@@ -195,7 +195,7 @@ func (p *report) markdown() string {
 		}
 	}
 	if len(p.Install.Rows) > 0 {
-		b.WriteString("\n### " + installTitle + "\n\n")
+		b.WriteString("\n### " + p.Install.title() + "\n\n")
 		b.WriteString(line(installHeader) + "|---|" + strings.Repeat("--:|", len(installHeader)-1) + "\n")
 		for _, i := range p.Install.Rows {
 			b.WriteString(line(i.cells(p.Install)))
