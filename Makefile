@@ -17,8 +17,9 @@ export GOFLAGS     := -buildvcs=false
 LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
 BUILD   := go build -trimpath -ldflags '$(LDFLAGS)'
 # The device binary speaks HTTP/1.1 alone, and what the signature library drags
-# in is never hot, so it is not inlined: both save flash (5 % together).
-COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... encoding/xml
+# in or reads a key, a manifest or a configuration is never hot, so it is not
+# inlined: both save flash (5 % together).
+COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... encoding/xml github.com/BurntSushi/toml encoding/json encoding/asn1 crypto/x509
 DEVICE_BUILD := $(BUILD) -tags nethttpomithttp2 $(COLD:%=-gcflags=%=-l)
 DEVICE_ARCHES := arm64 arm riscv64 amd64
 
