@@ -79,6 +79,9 @@ func ParseFrames(img *Image, r *Recipe, chunks []Digest, b []byte) (*FrameTable,
 }
 
 func (t *FrameTable) parse(chunks []Digest) error {
+	if t.r.Kind != KindBlocks || len(chunks) != t.img.ChunkCount() {
+		return malformed("it is none of frames, or of another image")
+	}
 	if err := t.r.Table.check(t.table); err != nil {
 		return err
 	}

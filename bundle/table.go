@@ -102,7 +102,7 @@ func parseTable(img *Image, r *Recipe, b []byte) ([]Entry, error) {
 		return nil, err
 	}
 	n := img.ChunkCount()
-	if len(b) != n*EntrySize {
+	if r.Kind == KindBlocks || len(b) != n*EntrySize {
 		return nil, malformed("%d bytes for %d chunks", len(b), n)
 	}
 	entries := make([]Entry, n)
