@@ -36,6 +36,12 @@ func TestBuild(t *testing.T) {
 	}
 	f := openTest(t, out)
 	m := f.Manifest
+	if p := m.Image("rootfs").Full().Prefix; p != DefaultPrefix {
+		t.Errorf("prefix of %d bytes", p)
+	}
+	if p := m.Image("bootloader").Full().Prefix; p != 0 {
+		t.Errorf("prefix of %d bytes, and no chunk has one", p)
+	}
 	if m.Sequence != 7 || m.Floor != 5 || !m.Created.Equal(testTime) || m.Version != "1.2.0" || len(m.Images) != 2 {
 		t.Errorf("manifest = %+v", m)
 	}
@@ -66,7 +72,7 @@ func TestBuild(t *testing.T) {
 			kinds[e.Kind]++
 		}
 	}
-	for _, k := range []Encoding{Zero, Raw, Zstd, Patch} {
+	for _, k := range []Encoding{Zero, Raw, Zstd, Patch, Prefixed} {
 		if kinds[k] == 0 {
 			t.Errorf("no chunk is %v, so this test shows less than it should", k)
 		}
@@ -94,6 +100,7 @@ func checkNoLitter(t *testing.T, dir string, want ...string) {
 func TestBuildIsDeterministic(t *testing.T) {
 	dir := t.TempDir()
 	spec := testSpec(t, dir)
+	spec.Blocks = true
 	// Large enough for every goroutine to use its encoder more than once.
 	old := append(text(600<<10, 1), noise(300<<10, 1)...)
 	now := append(text(600<<10, 1), noise(330<<10, 1)...)
@@ -184,6 +191,7 @@ func TestBuildRefuses(t *testing.T) {
 		"class twice":       {func(_ string, s *Spec) { s.Images[1].Class = "rootfs" }, "two images"},
 		"odd chunk size":    {func(_ string, s *Spec) { s.ChunkSize = 5000 }, "chunk size"},
 		"negative chunks":   {func(_ string, s *Spec) { s.ChunkSize = -4096 }, "chunk size"},
+		"long prefix":       {func(_ string, s *Spec) { s.Prefix = MaxPrefix + 1 }, "prefix"},
 		"tiny chunks":       {func(_ string, s *Spec) { s.ChunkSize = 1 }, "chunk size"},
 		"odd version":       {func(_ string, s *Spec) { s.Version = "1/2" }, "version"},
 		"odd build id":      {func(_ string, s *Spec) { s.Images[0].BuildID = "a b" }, "build id"},
@@ -296,7 +304,7 @@ func TestAnyImageComesBack(t *testing.T) {
 		}
 		for _, source := range []string{"", filepath.Join(dir, "old")} {
 			made := filepath.Join(dir, "made")
-			a, err := f.Apply(context.Background(), "rootfs", source, made, nil)
+			a, err := f.Apply(context.Background(), "rootfs", given(source), made, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -25,6 +25,7 @@ type builtRecipe struct {
 	table   []byte
 	start   int64
 	length  int64
+	prefix  int64 // 0 if no chunk is Prefixed
 }
 
 // image encodes one image: the full recipe first, because a delta takes a chunk
@@ -67,6 +68,11 @@ func (b *builder) image(ctx context.Context, in *imageInput) (*builtImage, error
 		}
 		out.add(Recipe{Kind: KindDelta, Source: &source}, r)
 	}
+	if b.Blocks {
+		if err := b.addBlocks(ctx, in, digests, out); err != nil {
+			return nil, fmt.Errorf("blocks: %w", err)
+		}
+	}
 	out.add(Recipe{Kind: KindFull}, full)
 	return out, nil
 }
@@ -74,6 +80,7 @@ func (b *builder) image(ctx context.Context, in *imageInput) (*builtImage, error
 func (img *builtImage) add(r Recipe, built *builtRecipe) {
 	r.Table = Table{Extent{Length: int64(len(built.table))}, Sum(built.table)}
 	r.Data.Length = built.length
+	r.Prefix = built.prefix
 	img.Recipes = append(img.Recipes, r)
 	img.recipes = append(img.recipes, built)
 }
@@ -83,9 +90,10 @@ func (b *builder) full(ctx context.Context, in *imageInput, img *builtImage) ([]
 	hash := sha256.New()
 	var ids buildIDs
 	var digests []Digest
-	rec := b.spool.begin()
+	rec := b.spool.begin(b.Prefix)
 	p := &pipeline{
-		image: in.input, chunkSize: b.ChunkSize, workers: b.Workers, newWorker: newFullWorker,
+		image: in.input, chunkSize: b.ChunkSize, prefix: b.Prefix, workers: b.Workers,
+		newWorker: func() (chunkWorker, error) { return newFullWorker(b.newCompressor) },
 		seen: func(chunk []byte) {
 			hash.Write(chunk)
 			ids.Write(chunk)
@@ -142,7 +150,7 @@ func (b *builder) delta(ctx context.Context, in *imageInput, k int, digests []Di
 		return nil, err
 	}
 	defer index.Close()
-	rec := b.spool.begin()
+	rec := b.spool.begin(b.Prefix)
 	p := &pipeline{
 		image: in.input, chunkSize: b.ChunkSize, workers: b.Workers,
 		newWorker: func() (chunkWorker, error) {
@@ -173,16 +181,25 @@ type spool struct {
 // A recording is one recipe on its way into the spool. Chunk 0 comes first and
 // is held back to the end: docs/bundle-format.md#order-of-chunks.
 type recording struct {
-	spool *spool
-	first encodedChunk
+	spool       *spool
+	first       encodedChunk
+	chunkPrefix int64 // of the chunks that are Prefixed
 	builtRecipe
 }
 
-func (s *spool) begin() *recording {
-	return &recording{spool: s, builtRecipe: builtRecipe{start: s.size}}
+func (s *spool) begin(prefix int64) *recording {
+	return &recording{spool: s, chunkPrefix: prefix, builtRecipe: builtRecipe{start: s.size}}
 }
 
 func (r *recording) add(i int, e encodedChunk) error {
+	if e.kind == Prefixed {
+		r.prefix = r.chunkPrefix
+	}
+	if e.framed {
+		r.table = append(r.table, e.table...)
+	} else {
+		r.table = appendEntry(r.table, e.entry())
+	}
 	if i == 0 {
 		r.first = e
 		r.first.bytes = append([]byte(nil), e.bytes...)
@@ -201,9 +218,6 @@ func (r *recording) end() (*builtRecipe, error) {
 		return nil, err
 	}
 	r.length = r.spool.size - r.start
-	for _, e := range r.entries {
-		r.table = appendEntry(r.table, e)
-	}
 	return &r.builtRecipe, nil
 }
 

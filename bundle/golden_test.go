@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,11 +29,11 @@ const (
 // goldenImages are small, and their chunks are of every kind.
 func goldenImages() (v1, v2, boot []byte) {
 	image := func(build string) []byte {
-		b := append(text(testChunk, 7), make([]byte, testChunk)...)
+		b := slices.Concat(text(testChunk, 7), make([]byte, testChunk), noise(100, 1), noise(testChunk-100, 2))
 		block := make([]byte, scanStep)
 		copy(block, osRelease(build))
 		copy(b[scanStep:], block)
-		return append(b, noise(100, 1)...)
+		return append(b, noise(100, 1)...) // as in the chunk before it
 	}
 	return image("1.1"), image("1.2"), []byte("U-Boot 2026.01\n")
 }
@@ -44,7 +45,7 @@ func buildGolden(t *testing.T) {
 	v1, v2, boot := goldenImages()
 	err := Build(context.Background(), goldenFile, Spec{
 		Compatible: []string{"demo-board"}, Version: "1.2", Sequence: 12, Floor: 10, Created: testTime,
-		ChunkSize: testChunk, Signers: []sign.Signer{signer},
+		ChunkSize: testChunk, Prefix: testChunk, Blocks: true, Signers: []sign.Signer{signer},
 		Images: []ImageSpec{
 			{Class: "rootfs", Path: writeFile(t, dir, "v2", v2), Deltas: []SourceSpec{{Path: writeFile(t, dir, "v1", v1)}}},
 			{Class: "bootloader", Path: writeFile(t, dir, "boot", boot)},
@@ -77,7 +78,7 @@ func TestGolden(t *testing.T) {
 		want          []byte
 	}{{"rootfs", "", v2}, {"rootfs", source, v2}, {"bootloader", "", boot}} {
 		out := filepath.Join(dir, "out")
-		a, err := f.Apply(context.Background(), tc.class, tc.source, out, nil)
+		a, err := f.Apply(context.Background(), tc.class, given(tc.source), out, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,12 +144,17 @@ func example(t *testing.T, golden []byte) string {
 		}
 		dump(&b, "Payload %d to %d: %s", payload[e.Offset:][:e.Length], e.Offset, e.Offset+e.Length-1, what)
 	}
-	fmt.Fprint(&b, "### What the recipe tables say\n\n| image | recipe | chunk | kind | payload offset | length |\n|---|---|---|---|---|---|\n")
+	fmt.Fprint(&b, "### What the recipe tables say\n\n| image | recipe | chunk or frame | kind | payload offset | length |\n|---|---|---|---|---|---|\n")
 	for i := range m.Images {
 		img := &m.Images[i]
 		for k := range img.Recipes {
 			r := &img.Recipes[k]
-			entries, err := ParseTable(img, r, payload[r.Table.Offset:][:r.Table.Length])
+			table := payload[r.Table.Offset:][:r.Table.Length]
+			if r.Kind == KindBlocks {
+				describeFrames(t, &b, img, k, payload[img.Chunks.Offset:][:img.Chunks.Length], table)
+				continue
+			}
+			entries, err := ParseTable(img, r, table)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -159,6 +165,23 @@ func example(t *testing.T, golden []byte) string {
 	}
 	b.WriteString("\n")
 	return b.String()
+}
+
+func describeFrames(t *testing.T, b *strings.Builder, img *Image, k int, chunks, table []byte) {
+	t.Helper()
+	digests, err := ParseChunks(img, chunks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	frames, err := ParseFrames(img, &img.Recipes[k], digests, table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range digests {
+		for n, f := range frames.Frames(i) {
+			fmt.Fprintf(b, "| %s | %d, blocks | %d, frame %d | %v | %d | %d |\n", img.Class, k, i, n, f.Kind, f.Offset, f.Length)
+		}
+	}
 }
 
 func dump(b *strings.Builder, caption string, content []byte, args ...any) {
@@ -200,7 +223,8 @@ func TestLimitsInTheDescription(t *testing.T) {
 	for what, limit := range map[string]int{
 		"Envelope, bytes": MaxEnvelope, "Images": MaxImages, "Recipes of one image": MaxRecipes,
 		"Entries of `compatible`": MaxCompatible, "Chunks of one image": MaxChunks,
-		"Smallest chunk size, bytes": MinChunkSize, "Largest chunk size, bytes": MaxChunkSize,
+		"Smallest chunk size, bytes": MinChunkSize, "Largest chunk size, bytes": MaxChunkSize, "Longest prefix, bytes": MaxPrefix,
+		"Frames of one image": MaxFrames, "Shortest frame, bytes": MinFrame, "Longest frame, bytes": MaxFrame,
 		"Class, characters": maxClass, "Label, characters": maxLabel,
 		"Annotations": maxAnnotations, "Annotation value, bytes": maxAnnotationValue,
 	} {

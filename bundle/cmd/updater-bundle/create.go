@@ -22,13 +22,18 @@ const aboutCreate = `Usage: updater-bundle create --compatible NAME --version VE
 
 Makes a signed bundle. Each image is a raw image of a slot class. It is always
 there in full; --delta-from adds a much smaller way for devices that have
-exactly that older image. It takes the older image itself, or the bundle that
-brought it to the devices: the bundle is verified with --keyring, or without one
-must be signed with one of the keys that sign now, and its image is made in a
-temporary file beside OUT. "updater-bundle diff" tells what a delta will cost.
+exactly that older image, and --blocks one for devices that have some other.
+--delta-from takes the older image itself, or the bundle that brought it to the
+devices: the bundle is verified with --keyring, or without one must be signed
+with one of the keys that sign now, and its image is made in a temporary file
+beside OUT. "updater-bundle diff" tells what a delta will cost.
 
 The same input, options and time give the same bytes, the signature apart. The
 time is --created, else SOURCE_DATE_EPOCH, else now.
+
+--compressor zstd has the program zstd compress the images, at level 19: what
+devices download in full gets about a tenth smaller. It must be installed, and
+its version, which then matters for the bytes, is noted in the manifest.
 
 The build id of an image is BUILD_ID of the os-release found in it, which must
 have an ID too. Compressed file systems hide it: then give it yourself.
@@ -51,6 +56,8 @@ func (c *command) create(ctx context.Context, args []string) error {
 	f.Var(&o.buildIDs, "build-id", "`CLASS=ID`: the build id of an image")
 	f.Var(&o.annotations, "annotation", "`KEY=VALUE`: signed text that devices ignore; may be given again")
 	f.Int64Var(&o.chunkSize, "chunk-size", bundle.DefaultChunkSize, chunkSizeHelp)
+	f.BoolVar(&o.blocks, "blocks", false, "also make a blocks recipe, for devices with some other older image")
+	f.StringVar(&o.compressor, "compressor", "builtin", "`NAME` of what compresses: builtin or zstd")
 	out := f.String("o", "", "write the bundle to `OUT`")
 	keys, trust := cli.KeyOptions(f), cli.TrustOptions(f)
 	if _, err := c.Parse(f, args); err != nil {
@@ -140,16 +147,24 @@ func (c *command) describe(path string) error {
 
 type createOptions struct {
 	compatible, images, deltas, buildIDs, annotations cli.List
-	version, created                                  string
+	version, created, compressor                      string
 	sequence, floor                                   uint64
 	chunkSize                                         int64
+	blocks                                            bool
 }
 
 func (o *createOptions) spec(sequenceSet bool, getenv func(string) (string, bool)) (bundle.Spec, error) {
-	s := bundle.Spec{Compatible: o.compatible, Version: o.version, Floor: o.floor, Sequence: o.sequence, ChunkSize: o.chunkSize}
+	s := bundle.Spec{Compatible: o.compatible, Version: o.version, Floor: o.floor, Sequence: o.sequence, ChunkSize: o.chunkSize, Blocks: o.blocks}
 	err := checkChunkSize(o.chunkSize)
 	if err != nil {
 		return s, err
+	}
+	switch o.compressor {
+	case "builtin":
+	case bundle.CompressorZstd:
+		s.Compressor = bundle.CompressorZstd
+	default:
+		return s, fmt.Errorf("--compressor %s: want builtin or zstd", o.compressor)
 	}
 	if s.Created, err = o.time(getenv); err != nil {
 		return s, err

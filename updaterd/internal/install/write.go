@@ -56,6 +56,7 @@ func (w *work) write(ctx context.Context, s *slot) error {
 		if err != nil {
 			return fmt.Errorf("chunk %d: %w", i, err)
 		}
+		s.window.Keep(i)
 		w.p.achieved()
 		if err := w.put(s, i, b); err != nil {
 			return err
@@ -96,17 +97,16 @@ func (s *slot) sync() error {
 	return nil
 }
 
-// decode makes the content of chunk i in s.buf from its encoded bytes, from
+// decode makes the content of chunk i in its place in the window from its encoded bytes, from
 // anew fetched ones if those are bad, or from the full recipe if the source is.
 func (w *work) decode(ctx context.Context, s *slot, i int, enc []byte) ([]byte, error) {
 	e := s.entries[i]
-	dst := s.buf[:s.ChunkLength(i)]
-	err := w.expand(dst, s, i, e, enc)
+	dst, err := w.expand(s, i, s.recipe, e, enc)
 	if errors.Is(err, bundle.ErrEncoded) {
 		if enc, err = w.p.chunk(ctx, e, w.encoded); err != nil {
 			return nil, err
 		}
-		err = w.expand(dst, s, i, e, enc)
+		dst, err = w.expand(s, i, s.recipe, e, enc)
 	}
 	if err != nil && e.Kind == bundle.Patch {
 		if e, err = w.fallback(ctx, s, i, err); err != nil {
@@ -115,7 +115,7 @@ func (w *work) decode(ctx context.Context, s *slot, i int, enc []byte) ([]byte, 
 		if enc, err = w.p.chunk(ctx, e, w.encoded); err != nil {
 			return nil, fmt.Errorf("from the full recipe: %w", err)
 		}
-		err = w.expand(dst, s, i, e, enc)
+		dst, err = w.expand(s, i, s.Full(), e, enc)
 	}
 	if err != nil {
 		return nil, distrusted(err)
@@ -123,11 +123,20 @@ func (w *work) decode(ctx context.Context, s *slot, i int, enc []byte) ([]byte, 
 	return dst, nil
 }
 
-func (w *work) expand(dst []byte, s *slot, i int, e bundle.Entry, enc []byte) error {
-	if s.source == nil {
-		return w.dec.Decode(dst, s.digests[i], e, enc, nil, 0)
+// expand decodes chunk i by its entry e in recipe r.
+func (w *work) expand(s *slot, i int, r *bundle.Recipe, e bundle.Entry, enc []byte) (dst []byte, err error) {
+	var from bundle.Basis
+	if s.source != nil {
+		from.Source, from.SourceSize = s.source, s.recipe.Source.Size
 	}
-	return w.dec.Decode(dst, s.digests[i], e, enc, s.source, s.recipe.Source.Size)
+	if e.Kind == bundle.Prefixed {
+		// All chunks before this one but chunk 0 are on the medium by now.
+		if from.Prefix, err = s.window.Prefix(r, i, s.before); err != nil {
+			return nil, err
+		}
+	}
+	dst = s.window.Place(i)
+	return dst, w.dec.Decode(dst, s.digests[i], e, enc, from)
 }
 
 // fallback decides about a chunk whose source is not what the delta was made
@@ -204,6 +213,7 @@ func (s *slot) compare(i int) error {
 	if bundle.Sum(b) != s.digests[i] {
 		return errors.New("bytes read back differ from those written")
 	}
+	s.window.Keep(i)
 	return nil
 }
 
