@@ -81,7 +81,7 @@ func build(ctx context.Context, out string, s Spec) error {
 	if len(s.Signers) == 0 {
 		return errors.New("there is no key to sign with")
 	}
-	b := &builder{Spec: s, newCompressor: newBuiltIn}
+	b := newBuilder(s)
 	defer b.close()
 	if err := b.open(out); err != nil {
 		return err
@@ -120,6 +120,8 @@ type builder struct {
 	spool         *spool
 	done, total   int64
 }
+
+func newBuilder(s Spec) *builder { return &builder{Spec: s, newCompressor: newBuiltIn} }
 
 type imageInput struct {
 	ImageSpec

@@ -38,10 +38,10 @@ func Measure(ctx context.Context, m Measurement) (*Measured, error) {
 }
 
 func measure(ctx context.Context, m Measurement) (*Measured, error) {
-	b := &builder{Spec: Spec{
+	b := newBuilder(Spec{
 		ChunkSize: m.ChunkSize, Progress: m.Progress,
 		Images: []ImageSpec{{Class: "image", Path: m.Image, Deltas: []SourceSpec{{Path: m.Source}}}},
-	}}
+	})
 	defer b.close()
 	if err := b.open(filepath.Join(m.Scratch, "updater-bundle")); err != nil {
 		return nil, err

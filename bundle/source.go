@@ -65,7 +65,7 @@ func (b *builder) unpack(ctx context.Context, src input) (Source, error) {
 		return Source{}, err
 	}
 	var last int64
-	if _, err := src.from.fill(ctx, img, "", sparse{src.File}, func(done, _ int64) {
+	if _, err := src.from.fill(ctx, img, nil, sparse{src.File}, func(done, _ int64) {
 		b.progress(done - last)
 		last = done
 	}); err != nil {

@@ -192,10 +192,10 @@ type meeting struct {
 
 func (m *meeting) close() {}
 
-func (m *meeting) encode(i int, chunk, _ []byte) (encodedChunk, error) {
+func (m *meeting) encode(job *chunkJob) (encodedChunk, error) {
 	m.once.Do(m.arrived.Done)
 	m.arrived.Wait()
-	return encodedChunk{kind: Raw, bytes: chunk}, nil
+	return encodedChunk{kind: Raw, bytes: job.chunk}, nil
 }
 
 // As many chunks are encoded at once as there are cores.
