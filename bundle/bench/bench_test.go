@@ -130,12 +130,12 @@ func TestReadsWhatToolsSay(t *testing.T) {
 		t.Error("zchunkDownload of nothing succeeds")
 	}
 	info := `{"envelope_size": 100, "images": [{"recipes": [{"kind": "delta", "download": 7}, {"kind": "full", "download": 50}]}]}`
-	got, err := downloads([]byte(info))
+	_, got, err := downloads([]byte(info))
 	if want := map[string]int64{"delta": 107, "full": 150}; err != nil || !cmp.Equal(got, want) {
 		t.Errorf("downloads = %v, %v; want %v", got, err, want)
 	}
 	for _, bad := range []string{"", `{"images": []}`} {
-		if got, err := downloads([]byte(bad)); err == nil {
+		if _, got, err := downloads([]byte(bad)); err == nil {
 			t.Errorf("downloads of %q = %v; want an error", bad, got)
 		}
 	}
@@ -189,6 +189,18 @@ func TestChoose(t *testing.T) {
 		got, err := choose(list, name, names)
 		if !cmp.Equal(got, want) || (err == nil) != (want != nil) {
 			t.Errorf("choose %q = %v, %v; want %v", names, got, err, want)
+		}
+	}
+}
+
+func TestDownloaded(t *testing.T) {
+	got, err := downloaded([]byte("recipe: blocks (why)\ndownload: 18664321 bytes, 0 of them for the fall-back\nout: 3 bytes\n"))
+	if err != nil || got != 18664321 {
+		t.Errorf("downloaded = %d, %v; want 18664321", got, err)
+	}
+	for _, bad := range []string{"", "download: many bytes\n", "chunks: 3\n"} {
+		if got, err := downloaded([]byte(bad)); err == nil {
+			t.Errorf("downloaded of %q = %d; want an error", bad, got)
 		}
 	}
 }

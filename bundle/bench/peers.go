@@ -76,7 +76,7 @@ func file(kind kind, label string, create func(job) []string, apply func(j job, 
 			return nil, err
 		}
 		if apply != nil {
-			if r.Apply, err = applied(ctx, j, func(out string) []string { return apply(j, out) }); err != nil {
+			if _, r.Apply, err = applied(ctx, j, func(out string) []string { return apply(j, out) }); err != nil {
 				return nil, err
 			}
 		}
@@ -84,17 +84,18 @@ func file(kind kind, label string, create func(job) []string, apply func(j job, 
 	}
 }
 
-// applied measures how an image is made on a file system in memory, and checks that it is the right one.
-func applied(ctx context.Context, j job, argv func(out string) []string) (*usage, error) {
+// applied measures how an image is made on a file system in memory, and checks
+// that it is the right one. It returns what the command said.
+func applied(ctx context.Context, j job, argv func(out string) []string) ([]byte, *usage, error) {
 	out := filepath.Join(j.ram, "image")
-	_, u, err := measure(ctx, j.dir, argv(out)...)
+	said, u, err := measure(ctx, j.dir, argv(out)...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if equal, err := same(j.new, out); err != nil || !equal {
-		return nil, errors.Join(err, fmt.Errorf("run %s: what it made is not the new image", argv(out)[0]))
+		return nil, nil, errors.Join(err, fmt.Errorf("run %s: what it made is not the new image", argv(out)[0]))
 	}
-	return &u, os.Remove(out)
+	return said, &u, os.Remove(out)
 }
 
 func xdelta(secondary string) func(context.Context, job) ([]result, error) {
