@@ -68,7 +68,9 @@ func schemas() []schema {
 			{"override", "boolean", "a person confirmed the trial, not the checks"},
 			{"fetched", "number", "bytes that came over the wire"},
 			{"written", "number", "bytes written to slots"},
-			{"unchanged", "number", "bytes that were there already"},
+			{"blocks_written", "number", "blocks of 4 KiB that these took"},
+			{"unchanged", "number", "bytes that were in place already"},
+			{"reused", "number", "bytes of chunks that were made from what another slot holds"},
 		}},
 		{"release", "what inspect prints", []field{
 			{"ref", "string", "URL or path of the bundle"},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/updaterd/updaterd/bundle"
 )
@@ -15,33 +16,66 @@ import (
 // feed does not have them. They are good until the next call.
 type feed interface {
 	next(ctx context.Context, i int) ([]byte, error)
+	// ahead is what is still to be fetched for chunks that were not asked for yet.
+	ahead() int64
 	Close() error
 }
 
-// newFeed opens the feed of an image, of which the chunks in need will be asked
-// for. It reads into buf.
-func (p *plan) newFeed(img *image, need []int, buf []byte) feed {
-	if p.key.mode == ModeStore {
-		// A file that is missing is treated like one whose chunks are bad.
-		f, _ := os.Open(p.e.store.path(storeKey(img.recipe), fileData))
-		return &storedFeed{img: img, f: f, buf: buf}
+// supply opens a slot's feed and makes sure, before any slot is touched, that
+// the needed chunks can be had: in store mode what is missing is stored first.
+func (w *work) supply(ctx context.Context, s *slot) error {
+	if w.p.key.mode == ModeStream {
+		s.feed = &streamFeed{p: w.p, entries: s.entries, need: s.need, buf: w.encoded}
+		return w.p.within(w.ahead())
 	}
-	return &streamFeed{p: p, img: img, need: need, buf: buf}
+	feed := openStored(s.image, s.store, w.encoded)
+	s.feed = feed
+	lost := slices.DeleteFunc(slices.Clone(s.need), func(i int) bool {
+		return feed.at[i] >= 0 || s.entries[i].Length == 0
+	})
+	if len(lost) == 0 {
+		return nil
+	}
+	// The slot had them when Download looked, and has them no longer.
+	if err := w.p.restock(ctx, s.image, lost, w.encoded); err != nil {
+		return err
+	}
+	feed.Close()
+	s.feed = openStored(s.image, s.store, w.encoded)
+	return nil
 }
 
-// A storedFeed reads what Download stored.
+// A storedFeed reads what is stored.
 type storedFeed struct {
-	img *image
-	f   *os.File
-	buf []byte
+	entries []bundle.Entry
+	f       *os.File // nil if there is none
+	at      []int64
+	buf     []byte
+}
+
+func openStored(img *image, store store, buf []byte) *storedFeed {
+	s := &storedFeed{entries: img.entries, buf: buf, at: img.locate(nil, 0)}
+	// A file that is missing is one that has no chunks.
+	f, err := os.Open(store.path(storeKey(img.recipe), fileData))
+	if err != nil {
+		return s
+	}
+	s.f = f
+	if info, err := f.Stat(); err == nil {
+		s.at = img.locate(store.runsOf(img), info.Size())
+	}
+	return s
 }
 
 func (s *storedFeed) next(_ context.Context, i int) ([]byte, error) {
-	if e := s.img.entries[i]; s.f != nil && s.img.stored(s.f, e, s.buf) {
+	e := s.entries[i]
+	if e.Length == 0 || s.at[i] >= 0 && stored(s.f, s.at[i], e, s.buf) {
 		return s.buf[:e.Length], nil
 	}
 	return nil, nil
 }
+
+func (s *storedFeed) ahead() int64 { return 0 }
 
 func (s *storedFeed) Close() error {
 	if s.f == nil {
@@ -53,10 +87,10 @@ func (s *storedFeed) Close() error {
 // A streamFeed reads the chunks that are needed from the remote file: a run of
 // neighbours is one range.
 type streamFeed struct {
-	p    *plan
-	img  *image
-	need []int // not yet delivered
-	buf  []byte
+	p       *plan
+	entries []bundle.Entry
+	need    []int // not yet delivered
+	buf     []byte
 
 	run     io.ReadCloser
 	at, end int64 // of the run, in the payload
@@ -67,9 +101,13 @@ func (s *streamFeed) next(ctx context.Context, i int) ([]byte, error) {
 	for len(s.need) > 0 && s.need[0] != i {
 		s.need = s.need[1:]
 	}
-	e := s.img.entries[i]
+	if len(s.need) == 0 {
+		return nil, nil // it was delivered
+	}
+	e := s.entries[i]
 	b := s.buf[:e.Length]
 	if e.Length == 0 {
+		s.need = s.need[1:]
 		return b, nil
 	}
 	for {
@@ -80,6 +118,7 @@ func (s *streamFeed) next(ctx context.Context, i int) ([]byte, error) {
 			s.at += int64(n)
 		}
 		if err == nil {
+			s.need = s.need[1:]
 			return b, nil
 		}
 		s.Close()
@@ -91,33 +130,28 @@ func (s *streamFeed) next(ctx context.Context, i int) ([]byte, error) {
 
 // seek makes sure that the next byte of the run is the one at off.
 func (s *streamFeed) seek(ctx context.Context, off int64) error {
-	if s.run != nil && s.at == off && s.at < s.end && s.base == s.p.base {
-		return nil
+	if s.run != nil && s.at <= off && off < s.end && s.base == s.p.base {
+		n, err := io.CopyN(io.Discard, s.run, off-s.at)
+		s.at += n
+		return err
 	}
 	s.Close()
 	if err := s.p.connect(); err != nil {
 		return err
 	}
-	end := runEnd(s.img.entries, s.need)
-	run, err := s.p.remote.Range(ctx, s.p.base+off, end-off)
+	n := join(s.entries, s.need, off)[0].n
+	if err := s.p.within(n); err != nil {
+		return err
+	}
+	run, err := s.p.remote.Range(ctx, s.p.base+off, n)
 	if err != nil {
 		return err
 	}
-	s.run, s.at, s.end, s.base = run, off, end, s.p.base
+	s.run, s.at, s.end, s.base = run, off, off+n, s.p.base
 	return nil
 }
 
-// runEnd is where the run of neighbours that begins with the first needed chunk ends.
-func runEnd(entries []bundle.Entry, need []int) int64 {
-	end := entries[need[0]].Offset
-	for _, i := range need {
-		if entries[i].Offset != end {
-			break
-		}
-		end += int64(entries[i].Length)
-	}
-	return end
-}
+func (s *streamFeed) ahead() int64 { return length(join(s.entries, s.need, 0)) }
 
 func (s *streamFeed) Close() error {
 	if s.run == nil {

@@ -362,3 +362,14 @@ func recipe(t testing.TB, data []byte, kind string) (*bundle.Verified, *bundle.I
 }
 
 func strangeKeyring() (*sign.Keyring, error) { return strangeKey().keyring, nil }
+
+// cancelAfter is a context, and a function that cancels it when it is called for the n-th time.
+func cancelAfter(t testing.TB, n int) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	return ctx, func() {
+		if n--; n == 0 {
+			cancel()
+		}
+	}
+}

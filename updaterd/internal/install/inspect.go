@@ -228,7 +228,7 @@ func (e *Engine) choose(img *bundle.Image, booted bootctl.Slot) (*bundle.Recipe,
 	best, device := img.Full(), ""
 	for i := range img.Recipes {
 		r := &img.Recipes[i]
-		if r.Source == nil || r.Download(img) >= best.Download(img) || !e.holds(booted, img.Class, r.Source) {
+		if r.Source == nil || r.Download(img) >= best.Download(img) || !e.suits(booted, img.Class, r.Source) {
 			continue
 		}
 		path := e.o.Slots[img.Class][booted]
@@ -240,9 +240,16 @@ func (e *Engine) choose(img *bundle.Image, booted bootctl.Slot) (*bundle.Recipe,
 	return best, device
 }
 
-// holds reports whether a slot is believed to hold source: by its record, or,
+// holds reports whether a slot's record says that it has the image already.
+func (e *Engine) holds(slot bootctl.Slot, img *bundle.Image) bool {
+	return slices.ContainsFunc(e.o.Records(), func(r update.SlotRecord) bool {
+		return r.Slot == slot && r.Class == img.Class && r.Digest == img.Digest.String()
+	})
+}
+
+// suits reports whether a slot is believed to hold source: by its record, or,
 // for a slot that was never written by us, by the build id of what runs from it.
-func (e *Engine) holds(slot bootctl.Slot, class string, source *bundle.Source) bool {
+func (e *Engine) suits(slot bootctl.Slot, class string, source *bundle.Source) bool {
 	id := e.o.BuildID
 	for _, r := range e.o.Records() {
 		if r.Slot != slot || r.Class != class {
@@ -262,6 +269,10 @@ func (e *Engine) holds(slot bootctl.Slot, class string, source *bundle.Source) b
 func (e *Engine) mode(p *plan, want string) (string, error) {
 	if want == "" {
 		want = e.o.Mode
+	}
+	if want == ModeStore && p.remote == nil {
+		// It was begun, and Download checks what is still missing.
+		return ModeStore, nil
 	}
 	need := p.cost.Expected - int64(len(p.head))
 	room, err := e.store.room()

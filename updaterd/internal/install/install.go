@@ -25,10 +25,10 @@ func (e *Engine) Install(ctx context.Context, r *update.Release, report func(upd
 	var stats update.InstallStats
 	p, err := e.planOf(ctx, r)
 	if err == nil {
-		w := &work{p: p, report: report, total: p.size()}
+		p.begin(r.Job)
+		w := &work{p: p, report: report, total: p.size(), past: p.tally.Stats}
 		err = w.run(ctx)
-		stats = w.stats
-		stats.Fetched = p.fetched()
+		stats = w.remember()
 	}
 	if err != nil {
 		return stats, fmt.Errorf("install bundle: %w", err)
@@ -43,12 +43,12 @@ type work struct {
 	dec    *bundle.Decoder
 	slots  []*slot
 	stats  update.InstallStats
+	past   update.InstallStats // of the same job, before a restart
 	// One chunk of content and one of encoded bytes, for all slots.
 	content, encoded []byte
 
 	stage       string
 	done, total int64
-	ahead       int64 // bytes still to be streamed
 }
 
 // A slot is one target slot while it is written.
@@ -60,7 +60,14 @@ type slot struct {
 	feed   feed
 	buf    []byte // one chunk of content; the same memory in every slot
 
-	need []int // chunks to write, in order
+	// entries are the recipe's, but for chunks that are taken from the full recipe.
+	entries []bundle.Entry
+	need    []int // chunks to write, in order
+	unfit   []int // those of them that the source does not yield
+	// inline: a chunk that is unfit is made at once, not with the others.
+	inline bool
+	// was has the checksums of the blocks of needed chunks, as they were read.
+	was map[int][]uint32
 	// intact: all of the image is on the medium, first block included.
 	intact bool
 	// held is the image's first block while it is not in the slot.
@@ -99,6 +106,7 @@ func (w *work) run(ctx context.Context) (err error) {
 		do    func(context.Context, *slot) error
 	}{
 		{"install", w.prescan},
+		{"", w.supply},
 		{"", w.prepare}, // the first block of every slot is cleared before a byte is written
 		{"", w.write},
 		{"verify", w.readBack},
@@ -116,12 +124,26 @@ func (w *work) run(ctx context.Context) (err error) {
 	return nil
 }
 
+// remember stores what the job has cost so far, and returns it.
+func (w *work) remember() update.InstallStats {
+	all := w.stats
+	all.Written += w.past.Written
+	all.Blocks += w.past.Blocks
+	all.Reused += w.past.Reused
+	// What this job wrote before a restart was found in place, and is not unchanged.
+	all.Unchanged = max(0, all.Unchanged-w.past.Written)
+	w.p.tally.Stats = all
+	w.p.remember()
+	return w.p.tally.Stats
+}
+
 func (w *work) open(img *image) error {
 	dev, err := w.p.e.claim(img.device)
 	if err != nil {
 		return err
 	}
-	s := &slot{image: img, store: w.p.e.store, dev: dev, buf: w.content[:img.ChunkSize]}
+	s := &slot{image: img, store: w.p.e.store, dev: dev, buf: w.content[:img.ChunkSize],
+		entries: img.entries, was: make(map[int][]uint32)}
 	w.slots = append(w.slots, s)
 	if img.Size > dev.Size() {
 		return fail(update.NameTooLarge, "image has %d bytes, %s has %d", img.Size, img.device, dev.Size())
@@ -151,7 +173,7 @@ func (w *work) close() {
 
 func (w *work) progress(n int64) {
 	w.done += n
-	w.report(update.Progress{Stage: w.stage, Done: w.done, Total: w.total, Fetched: w.p.fetched()})
+	w.report(update.Progress{Stage: w.stage, Done: w.done, Total: w.total, Fetched: w.p.spent()})
 }
 
 // medium is the error for a slot that cannot be read or written.
@@ -182,15 +204,15 @@ func (w *work) prescan(ctx context.Context, s *slot) error {
 		b, err := s.read(i)
 		// What cannot be read is written; the read-back has the last word.
 		found := err == nil && bundle.Sum(b) == s.digests[i]
+		if err == nil && !found {
+			s.was[i] = checksums(b)
+		}
 		if i == 0 {
 			wanted = !found
 			found = found || err == nil && s.restored(b)
 		}
 		if !found {
 			s.need = append(s.need, i)
-			if w.p.key.mode == ModeStream {
-				w.ahead += int64(s.entries[i].Length)
-			}
 			continue
 		}
 		w.stats.Unchanged += int64(len(b))
@@ -200,6 +222,9 @@ func (w *work) prescan(ctx context.Context, s *slot) error {
 	if !s.intact && !wanted {
 		// Chunk 0 stays, but its first block has to wait until the end.
 		s.hold(s.buf[:s.ChunkLength(0)])
+	}
+	if s.held != nil {
+		w.stats.Unchanged -= int64(len(s.held)) // it is written again
 	}
 	return nil
 }

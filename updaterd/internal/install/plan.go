@@ -33,6 +33,8 @@ type plan struct {
 	remote Remote // nil until the network is needed
 	base   int64  // where the payload begins in the remote file
 	moves  int    // times the remote file was replaced since something was achieved
+	tally  tally  // of the job in hand, as it was stored last
+	before int64  // bytes that the job fetched before this plan
 }
 
 // An image is one image of a plan.
@@ -57,8 +59,11 @@ func (p *plan) count() {
 	p.cost = update.Cost{Minimum: head, Expected: head, Maximum: head}
 	for _, img := range p.images {
 		n := img.recipe.Download(img.Image)
-		p.cost.Expected += n
 		p.cost.Maximum += n
+		if p.e.holds(p.target, img.Image) {
+			n -= img.recipe.Data.Length
+		}
+		p.cost.Expected += n
 		if full := img.Full(); img.recipe != full && p.e.o.Fallback == FallbackFull {
 			p.cost.Maximum += full.Table.Length + full.Data.Length
 		}
@@ -178,6 +183,9 @@ func (p *plan) region(ctx context.Context, off int64, b []byte, check func([]byt
 		return err
 	}
 	for try := 1; ; {
+		if err := p.within(int64(len(b))); err != nil {
+			return err
+		}
 		err := readRange(ctx, p.remote, p.base+off, b)
 		if err != nil {
 			if err := p.recover(ctx, err); err != nil {

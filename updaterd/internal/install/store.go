@@ -20,9 +20,11 @@ import (
 // A store keeps downloads in a directory:
 //
 //	<manifest digest>.<mode>     header and envelope of the release in hand
+//	<manifest digest>.tally      what the job has cost so far
 //	<recipe table digest>/       what belongs to one recipe:
 //	    chunks, table, full      its image's chunk table, its own, the full recipe's
-//	    data                     its encoded chunks, in order, as far as they came
+//	    data                     its encoded chunks, as far as they were needed and came
+//	    runs                     which ranges of the recipe's data these are
 //	    first                    the first block of the image, until it is written
 //
 // Nothing in it is believed: all is checked against the manifest when it is
@@ -37,6 +39,7 @@ const (
 	fileTable  = "table"
 	fileFull   = "full"
 	fileData   = "data"
+	fileRuns   = "runs"
 	fileFirst  = "first"
 )
 
@@ -130,6 +133,7 @@ func (s store) prune(p *plan) error {
 	keep := make(map[string]bool)
 	if p != nil {
 		keep[headName(p.key.digest, p.key.mode)] = true
+		keep[headName(p.key.digest, tallyName)] = true
 		for _, img := range p.images {
 			keep[storeKey(img.recipe)] = true
 		}
@@ -154,15 +158,24 @@ func (s store) prune(p *plan) error {
 	return durable.SyncDir(s.dir)
 }
 
-// room is how many bytes of downloads there may be: what is free, but for a
-// reserve, and what is stored already, which a new download replaces or continues.
-func (s store) room() (int64, error) {
+// free is what downloads may still take of the file system, but for a reserve.
+func (s store) free() (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(s.dir, &st); err != nil {
 		return 0, &fs.PathError{Op: "statfs", Path: s.dir, Err: err}
 	}
+	return max(0, int64(st.Bavail)*int64(st.Bsize)-s.reserve), nil
+}
+
+// room is how many bytes of downloads there may be: what is free, and what is
+// stored already, which a new download replaces or continues.
+func (s store) room() (int64, error) {
+	free, err := s.free()
+	if err != nil {
+		return 0, err
+	}
 	used, err := s.used()
-	return max(0, int64(st.Bavail)*int64(st.Bsize)-s.reserve) + used, err
+	return free + used, err
 }
 
 func (s store) used() (n int64, err error) {
