@@ -16,9 +16,11 @@ export GOTOOLCHAIN := local
 export GOFLAGS     := -buildvcs=false
 LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
 BUILD   := go build -trimpath -ldflags '$(LDFLAGS)'
-# The device binary speaks HTTP/1.1 alone, and what the signature library drags
-# in is never hot, so it is not inlined: both save flash (5 % together).
-COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... encoding/xml
+# The device binary speaks HTTP/1.1 alone, and what is never hot is not inlined,
+# such as what the signature library drags in: both save flash (5 % together).
+COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... encoding/xml \
+	encoding/asn1 crypto/x509 github.com/BurntSushi/toml github.com/godbus/dbus/... \
+	$(addprefix github.com/updaterd/updaterd/updaterd/,client ctl internal/config internal/server internal/update)
 DEVICE_BUILD := $(BUILD) -tags nethttpomithttp2 $(COLD:%=-gcflags=%=-l)
 DEVICE_ARCHES := arm64 arm riscv64 amd64
 
