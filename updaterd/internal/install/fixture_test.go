@@ -373,3 +373,18 @@ func cancelAfter(t testing.TB, n int) (context.Context, func()) {
 		}
 	}
 }
+
+// fill gives both slots n bytes: their content, then zeros.
+func (r *rig) fill(booted, target []byte, n int) {
+	r.t.Helper()
+	for slot, content := range map[bootctl.Slot][]byte{"a": booted, "b": target} {
+		b := make([]byte, n)
+		copy(b, content)
+		write(r.t, r.o.Slots["rootfs"][slot], b)
+	}
+}
+
+// remove drops what is stored of a recipe.
+func (s store) remove(rec *bundle.Recipe) error {
+	return os.RemoveAll(filepath.Join(s.dir, storeKey(rec)))
+}

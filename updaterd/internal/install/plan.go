@@ -238,6 +238,11 @@ func (p *plan) tables(ctx context.Context, img *image) error {
 	if chunks != nil && table != nil && img.parse(chunks, table) == nil {
 		return nil
 	}
+	if p.key.mode == ModeStore {
+		if err := p.fits(0, img.Chunks.Length+img.recipe.Table.Length); err != nil {
+			return err
+		}
+	}
 	chunks, table = make([]byte, img.Chunks.Length), make([]byte, img.recipe.Table.Length)
 	parse := func([]byte) error { return img.parse(chunks, table) }
 	if img.Chunks.Offset+img.Chunks.Length == img.recipe.Table.Offset {

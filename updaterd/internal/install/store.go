@@ -32,6 +32,8 @@ import (
 type store struct {
 	dir     string
 	reserve int64
+	// avail is how many bytes the file system of a directory has for us.
+	avail func(dir string) (int64, error)
 }
 
 const (
@@ -50,7 +52,7 @@ func openStore(dir string) (store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return store{}, fmt.Errorf("make download directory: %w", err)
 	}
-	return store{dir, reserve}, nil
+	return store{dir, reserve, avail}, nil
 }
 
 func storeKey(r *bundle.Recipe) string { return hex.EncodeToString(r.Table.Digest[:]) }
@@ -160,11 +162,16 @@ func (s store) prune(p *plan) error {
 
 // free is what downloads may still take of the file system, but for a reserve.
 func (s store) free() (int64, error) {
+	n, err := s.avail(s.dir)
+	return max(0, n-s.reserve), err
+}
+
+func avail(dir string) (int64, error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(s.dir, &st); err != nil {
-		return 0, &fs.PathError{Op: "statfs", Path: s.dir, Err: err}
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	return max(0, int64(st.Bavail)*int64(st.Bsize)-s.reserve), nil
+	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
 // room is how many bytes of downloads there may be: what is free, and what is
