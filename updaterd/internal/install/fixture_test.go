@@ -60,6 +60,7 @@ func systems() (v1, v2 []byte) {
 type key struct {
 	signer  sign.Signer
 	keyring *sign.Keyring
+	public  []byte
 }
 
 var newKey = sync.OnceValue(func() key { return makeKey() })
@@ -82,7 +83,7 @@ func makeKey() key {
 	if err != nil {
 		panic(err)
 	}
-	return key{signer, ring}
+	return key{signer, ring, pub}
 }
 
 // build makes a bundle of images, given as class, old image (nil: no delta), new image.

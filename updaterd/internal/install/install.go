@@ -124,6 +124,14 @@ func (w *work) run(ctx context.Context) (err error) {
 	return nil
 }
 
+// account stores the tally if much was done since it was stored last.
+func (w *work) account() {
+	last := w.p.tally.Stats
+	if w.p.spent()-last.Fetched >= tallyEvery || w.past.Written+w.stats.Written-last.Written >= tallyWritten {
+		w.remember()
+	}
+}
+
 // remember stores what the job has cost so far, and returns it.
 func (w *work) remember() update.InstallStats {
 	all := w.stats
@@ -203,7 +211,7 @@ func (w *work) prescan(ctx context.Context, s *slot) error {
 		}
 		b, err := s.read(i)
 		// What cannot be read is written; the read-back has the last word.
-		found := err == nil && bundle.Sum(b) == s.digests[i]
+		found := err == nil && s.is(i, b)
 		if err == nil && !found {
 			s.was[i] = checksums(b)
 		}

@@ -45,6 +45,7 @@ type image struct {
 	recipe  *bundle.Recipe
 	source  string // device that a delta reads
 	digests []bundle.Digest
+	zeros   bundle.Digest // of a chunk of ChunkSize zeros
 	entries []bundle.Entry
 	full    []bundle.Entry // of the full recipe, once a delta did not fit
 }
@@ -288,7 +289,17 @@ func (img *image) parse(chunks, table []byte) error {
 		return err
 	}
 	img.digests, img.entries = digests, entries
+	img.zeros = bundle.Sum(make([]byte, img.ChunkSize))
 	return nil
+}
+
+// is reports whether b is chunk i. A large image may be mostly zeros, and those
+// are compared many times faster than hashed.
+func (img *image) is(i int, b []byte) bool {
+	if img.digests[i] == img.zeros && int64(len(b)) == img.ChunkSize {
+		return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
+	}
+	return bundle.Sum(b) == img.digests[i]
 }
 
 // fullTable makes sure that the table of the full recipe is there.

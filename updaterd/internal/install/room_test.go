@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/updaterd/internal/update"
@@ -143,11 +144,14 @@ func TestByteBudgetOverRestarts(t *testing.T) {
 		rel.Job = 5
 		fetched := int64(0)
 		var err error
-		for range 20 {
+		for range 100 {
 			ctx, cancel := cancelAfter(t, 1)
 			r.server.mu.Lock()
 			r.server.cut = func(_ int, _, n int64) int64 { return min(n, 3*chunkSize) }
-			r.server.broken = func(int) { cancel() }
+			r.server.broken = func(int) {
+				time.Sleep(5 * time.Millisecond) // what was sent arrives
+				cancel()
+			}
 			r.server.mu.Unlock()
 			_, err = r.run(ctx, rel, func(p update.Progress) {
 				if p.Fetched < fetched {

@@ -135,7 +135,7 @@ func (s *stock) look(ctx context.Context) error {
 		}
 		b := s.buf[:s.img.ChunkLength(i)]
 		_, err := dev.ReadAt(b, int64(i)*s.img.ChunkSize)
-		s.here[i] = err == nil && bundle.Sum(b) == s.img.digests[i]
+		s.here[i] = err == nil && s.img.is(i, b)
 	}
 	return nil
 }

@@ -12,16 +12,18 @@ import (
 
 // A tally is what a job has cost so far. It is stored, because the byte budget
 // is the job's and not that of one life of the daemon. A power cut forgets what
-// was fetched since it was stored last: at most tallyEvery bytes and a chunk.
+// was done since it was stored last: at most tallyEvery bytes that were fetched,
+// tallyWritten that were written, and a chunk.
 type tally struct {
 	Job   uint64              `json:"job"`
 	Stats update.InstallStats `json:"stats"`
 }
 
 const (
-	tallyName  = "tally"
-	tallyEvery = 1 << 20
-	maxTally   = 1 << 10
+	tallyName    = "tally"
+	tallyEvery   = 4 << 20
+	tallyWritten = 64 << 20
+	maxTally     = 1 << 10
 )
 
 func (s store) tallyPath(p *plan) string {

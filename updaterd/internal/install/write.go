@@ -96,7 +96,6 @@ func (w *work) make(ctx context.Context, s *slot, f feed, list []int) error {
 			return fmt.Errorf("chunk %d: %w", i, err)
 		}
 		w.p.achieved()
-		w.p.account()
 		if s.entries[i].Kind == bundle.Patch {
 			w.stats.Reused += int64(len(b))
 		}
@@ -107,8 +106,8 @@ func (w *work) make(ctx context.Context, s *slot, f feed, list []int) error {
 			if err := s.sync(); err != nil {
 				return err
 			}
-			w.remember()
 		}
+		w.account()
 		w.progress(int64(len(b)))
 	}
 	return nil
@@ -218,7 +217,7 @@ func (s *slot) compare(i int) error {
 		}
 		copy(b, s.held)
 	}
-	if bundle.Sum(b) != s.digests[i] {
+	if !s.is(i, b) {
 		return errors.New("bytes read back differ from those written")
 	}
 	return nil

@@ -91,7 +91,7 @@ type Engine interface {
 }
 
 // InstallStats is what a job did, in bytes, over all its restarts; a power cut
-// may take the last few MiB of each number. Written and Unchanged together are
+// hides 4 MiB of what was fetched at most, and 64 MiB of what was written. Written and Unchanged together are
 // the size of the images, more only if the medium made writing again necessary.
 type InstallStats struct {
 	Fetched   int64 `json:"fetched"`
