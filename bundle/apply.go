@@ -80,6 +80,7 @@ type applier struct {
 	Applied
 	img         *Image
 	decoder     *Decoder
+	window      *Window
 	source      input
 	digests     []Digest
 	table, full []Entry
@@ -144,22 +145,23 @@ func (w *applier) load() (err error) {
 	if w.table, err = w.Table(w.img, r); err != nil {
 		return err
 	}
+	w.window = NewWindow(w.img, make([]byte, WindowSize(w.img, r, w.img.Full())))
 	w.Applied.Chunks = len(w.digests)
 	w.Fetched = r.Download(w.img)
 	return nil
 }
 
 func (w *applier) write(ctx context.Context, out io.WriterAt, progress func(done, total int64)) error {
-	dst := make([]byte, w.img.ChunkLength(0))
 	var done int64
 	for i := range Order(len(w.digests)) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		chunk := dst[:w.img.ChunkLength(i)]
-		if err := w.chunk(i, chunk); err != nil {
+		chunk, err := w.chunk(i)
+		if err != nil {
 			return fmt.Errorf("chunk %d: %w", i, err)
 		}
+		w.window.Keep(i)
 		if _, err := out.WriteAt(chunk, int64(i)*w.img.ChunkSize); err != nil {
 			return err
 		}
@@ -170,20 +172,19 @@ func (w *applier) write(ctx context.Context, out io.WriterAt, progress func(done
 	return nil
 }
 
-func (w *applier) chunk(i int, dst []byte) error {
-	e := w.table[i]
-	err := w.decode(i, dst, e)
-	if e.Kind != Patch || err != nil && !errors.Is(err, ErrSource) {
-		return err
-	}
-	if err == nil {
+func (w *applier) chunk(i int) ([]byte, error) {
+	r := &w.img.Recipes[w.Recipe]
+	dst, err := w.decode(i, r, w.table[i])
+	if err == nil && w.table[i].Kind == Patch {
 		w.Patched++
-		return nil
 	}
+	if !errors.Is(err, ErrSource) {
+		return dst, err
+	}
+	full := w.img.Full()
 	if w.full == nil {
-		full := w.img.Full()
 		if w.full, err = w.Table(w.img, full); err != nil {
-			return err
+			return nil, err
 		}
 		w.Fetched += full.Table.Length
 		w.FallbackBytes += full.Table.Length
@@ -191,17 +192,30 @@ func (w *applier) chunk(i int, dst []byte) error {
 	w.Fallback++
 	w.Fetched += int64(w.full[i].Length)
 	w.FallbackBytes += int64(w.full[i].Length)
-	return w.decode(i, dst, w.full[i])
+	return w.decode(i, full, w.full[i])
 }
 
-func (w *applier) decode(i int, dst []byte, e Entry) (err error) {
+func (w *applier) decode(i int, r *Recipe, e Entry) (dst []byte, err error) {
 	if w.enc, err = w.read(w.enc, e.Offset, int64(e.Length)); err != nil {
-		return err
+		return nil, err
 	}
-	if w.source.File == nil {
-		return w.decoder.Decode(dst, w.digests[i], e, w.enc, nil, 0)
+	var from Basis
+	if w.source.File != nil {
+		from.Source, from.SourceSize = w.source, w.source.size
 	}
-	return w.decoder.Decode(dst, w.digests[i], e, w.enc, w.source, w.source.size)
+	if e.Kind == Prefixed {
+		if from.Prefix, err = w.window.Prefix(r, i, notAtHand); err != nil {
+			return nil, err
+		}
+	}
+	dst = w.window.Place(i)
+	return dst, w.decoder.Decode(dst, w.digests[i], e, w.enc, from)
+}
+
+// notAtHand is what reads a chunk that went before, where all chunks are made
+// one after the other.
+func notAtHand(j int, _ []byte) error {
+	return fmt.Errorf("internal error: chunk %d is not at hand", j)
 }
 
 func (m *Manifest) classes() string {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
 	"time"
@@ -27,7 +28,12 @@ type Spec struct {
 	Images      []ImageSpec
 	// ChunkSize is DefaultChunkSize if 0.
 	ChunkSize int64
-	Signers   []sign.Signer
+	// Prefix is how many bytes before a chunk help to compress it: DefaultPrefix
+	// if 0, none if negative.
+	Prefix int64
+	// Compressor makes the zstd frames: what is built in if "", or CompressorZstd.
+	Compressor string
+	Signers    []sign.Signer
 	// Workers is the number of chunks encoded at once; 0 means all cores.
 	Workers int
 	// Progress, if set, is told the bytes done so far and in all. Calls do not overlap.
@@ -66,7 +72,7 @@ func build(ctx context.Context, out string, s Spec) error {
 	if len(s.Signers) == 0 {
 		return errors.New("there is no key to sign with")
 	}
-	b := &builder{Spec: s}
+	b := &builder{Spec: s, newCompressor: newBuiltIn}
 	defer b.close()
 	if err := b.open(out); err != nil {
 		return err
@@ -79,6 +85,9 @@ func build(ctx context.Context, out string, s Spec) error {
 		Floor:       s.Floor,
 		Created:     s.Created.UTC().Truncate(time.Second),
 		Annotations: s.Annotations,
+	}
+	if err := b.compressor(ctx, m); err != nil {
+		return err
 	}
 	if err := b.precheck(m); err != nil {
 		return err
@@ -97,9 +106,10 @@ func build(ctx context.Context, out string, s Spec) error {
 // A builder holds the open files of one Build.
 type builder struct {
 	Spec
-	inputs      []imageInput
-	spool       *spool
-	done, total int64
+	newCompressor func() (compressor, error)
+	inputs        []imageInput
+	spool         *spool
+	done, total   int64
 }
 
 type imageInput struct {
@@ -137,6 +147,10 @@ func (b *builder) open(out string) error {
 	if b.ChunkSize == 0 {
 		b.ChunkSize = DefaultChunkSize
 	}
+	if b.Prefix == 0 {
+		b.Prefix = DefaultPrefix
+	}
+	b.Prefix = max(0, b.Prefix)
 	if b.Workers <= 0 {
 		b.Workers = runtime.GOMAXPROCS(0)
 	}
@@ -164,6 +178,32 @@ func (b *builder) open(out string) error {
 	b.spool = &spool{file: f.File}
 	// Without a name it is gone however this process ends.
 	return os.Remove(f.Name())
+}
+
+// compressor finds what compresses. The manifest tells if it is not built in,
+// because then the same Spec need not give the same bytes on another machine.
+func (b *builder) compressor(ctx context.Context, m *Manifest) error {
+	switch b.Compressor {
+	case "":
+		return nil
+	case CompressorZstd:
+	default:
+		return fmt.Errorf("unknown compressor %.32q: want none or %q", b.Compressor, CompressorZstd)
+	}
+	if _, taken := m.Annotations[annotationCompressor]; taken {
+		return fmt.Errorf("annotation %q is what tells the compressor; choose another key", annotationCompressor)
+	}
+	z, err := findZstd(ctx)
+	if err != nil {
+		return err
+	}
+	b.newCompressor = z.worker
+	m.Annotations = maps.Clone(m.Annotations)
+	if m.Annotations == nil {
+		m.Annotations = make(map[string]string)
+	}
+	m.Annotations[annotationCompressor] = z.annotation()
+	return nil
 }
 
 func (b *builder) openInput(path, out string) (input, error) {
@@ -208,7 +248,7 @@ func (b *builder) precheck(m *Manifest) error {
 			source := &Source{Digest: Digest{byte(k)}, Size: src.size, BuildID: in.Deltas[k].BuildID}
 			img.Recipes = append(img.Recipes, Recipe{Kind: KindDelta, Source: source})
 		}
-		img.Recipes = append(img.Recipes, Recipe{Kind: KindFull})
+		img.Recipes = append(img.Recipes, Recipe{Kind: KindFull, Prefix: b.Prefix})
 		for k := range img.Recipes {
 			img.Recipes[k].Table.Length = img.Chunks.Length / DigestSize * EntrySize
 		}

@@ -36,6 +36,12 @@ func TestBuild(t *testing.T) {
 	}
 	f := openTest(t, out)
 	m := f.Manifest
+	if p := m.Image("rootfs").Full().Prefix; p != DefaultPrefix {
+		t.Errorf("prefix of %d bytes", p)
+	}
+	if p := m.Image("bootloader").Full().Prefix; p != 0 {
+		t.Errorf("prefix of %d bytes, and no chunk has one", p)
+	}
 	if m.Sequence != 7 || m.Floor != 5 || !m.Created.Equal(testTime) || m.Version != "1.2.0" || len(m.Images) != 2 {
 		t.Errorf("manifest = %+v", m)
 	}
@@ -66,7 +72,7 @@ func TestBuild(t *testing.T) {
 			kinds[e.Kind]++
 		}
 	}
-	for _, k := range []Encoding{Zero, Raw, Zstd, Patch} {
+	for _, k := range []Encoding{Zero, Raw, Zstd, Patch, Prefixed} {
 		if kinds[k] == 0 {
 			t.Errorf("no chunk is %v, so this test shows less than it should", k)
 		}
@@ -132,6 +138,62 @@ func TestBuildIsDeterministic(t *testing.T) {
 	}
 }
 
+// Each chunk has the bytes before it, chunk 0 apart, and no more than it may.
+func TestPrefix(t *testing.T) {
+	dir := t.TempDir()
+	spec := testSpec(t, dir)
+	// Each chunk is noise that is found so many chunks before it, too.
+	image := noise(20*testChunk, 1)
+	again := map[int]int{2: 2, 4: 3, 6: 1, 9: 2, 13: 3, 17: 4}
+	for i := range 20 {
+		if back, ok := again[i]; ok {
+			copy(image[i*testChunk:(i+1)*testChunk], image[(i-back)*testChunk:])
+		}
+	}
+	spec.Images = []ImageSpec{{Class: "rootfs", Path: writeFile(t, dir, "image", image)}}
+	for name, tc := range map[string]struct {
+		prefix int64
+		want   []int
+	}{
+		"none":                 {-1, nil},
+		"one chunk":            {testChunk, []int{6}},
+		"a chunk and a half":   {testChunk + testChunk/2, []int{6, 9}},
+		"two chunks":           {2 * testChunk, []int{6, 9}},
+		"three chunks":         {3 * testChunk, []int{4, 6, 9, 13}},
+		"as many as there are": {MaxPrefix, []int{4, 6, 9, 13, 17}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec.Prefix = tc.prefix
+			out := filepath.Join(t.TempDir(), "out")
+			if err := Build(context.Background(), out, spec); err != nil {
+				t.Fatal(err)
+			}
+			f := openTest(t, out)
+			img := &f.Manifest.Images[0]
+			entries, err := f.Table(img, img.Full())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []int
+			for i, e := range entries {
+				if e.Kind == Prefixed {
+					got = append(got, i)
+				}
+			}
+			if !slices.Equal(got, tc.want) || img.Full().Prefix != max(0, tc.prefix) && got != nil {
+				t.Errorf("chunks %v have a prefix of %d, want %v", got, img.Full().Prefix, tc.want)
+			}
+			if _, err := f.Check(context.Background(), nil); err != nil {
+				t.Error(err)
+			}
+			made := filepath.Join(dir, "made")
+			if _, err := f.Apply(context.Background(), "rootfs", "", made, nil); err != nil || !bytes.Equal(readFile(t, made), image) {
+				t.Errorf("Apply: %v, or another image", err)
+			}
+		})
+	}
+}
+
 func TestDeltaThatDoesNotPay(t *testing.T) {
 	dir := t.TempDir()
 	spec := testSpec(t, dir)
@@ -185,6 +247,7 @@ func TestBuildRefuses(t *testing.T) {
 		"source twice":      {func(_ string, s *Spec) { s.Images[0].Deltas = append(s.Images[0].Deltas, s.Images[0].Deltas[0]) }, "same source"},
 		"odd chunk size":    {func(_ string, s *Spec) { s.ChunkSize = 5000 }, "chunk size"},
 		"negative chunks":   {func(_ string, s *Spec) { s.ChunkSize = -4096 }, "chunk size"},
+		"long prefix":       {func(_ string, s *Spec) { s.Prefix = MaxPrefix + 1 }, "prefix"},
 		"tiny chunks":       {func(_ string, s *Spec) { s.ChunkSize = 1 }, "chunk size"},
 		"odd version":       {func(_ string, s *Spec) { s.Version = "1/2" }, "version"},
 		"odd build id":      {func(_ string, s *Spec) { s.Images[0].BuildID = "a b" }, "build id"},

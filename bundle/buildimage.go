@@ -25,6 +25,7 @@ type builtRecipe struct {
 	table   []byte
 	start   int64
 	length  int64
+	prefix  int64 // 0 if no chunk is Prefixed
 }
 
 // image encodes one image: the full recipe first, because a delta takes a chunk
@@ -63,6 +64,7 @@ func (b *builder) image(ctx context.Context, in *imageInput) (*builtImage, error
 func (img *builtImage) add(r Recipe, built *builtRecipe) {
 	r.Table = Table{Extent{Length: int64(len(built.table))}, Sum(built.table)}
 	r.Data.Length = built.length
+	r.Prefix = built.prefix
 	img.Recipes = append(img.Recipes, r)
 	img.recipes = append(img.recipes, built)
 }
@@ -72,9 +74,10 @@ func (b *builder) full(ctx context.Context, in *imageInput, img *builtImage) ([]
 	hash := sha256.New()
 	var ids buildIDs
 	var digests []Digest
-	rec := b.spool.begin()
+	rec := b.spool.begin(b.Prefix)
 	p := &pipeline{
-		image: in.input, chunkSize: b.ChunkSize, workers: b.Workers, newWorker: newFullWorker,
+		image: in.input, chunkSize: b.ChunkSize, prefix: b.Prefix, workers: b.Workers,
+		newWorker: func() (chunkWorker, error) { return newFullWorker(b.newCompressor) },
 		seen: func(chunk []byte) {
 			hash.Write(chunk)
 			ids.Write(chunk)
@@ -115,7 +118,7 @@ func (b *builder) delta(ctx context.Context, in *imageInput, k int, digests []Di
 		return Source{}, nil, err
 	}
 	defer index.Close()
-	rec := b.spool.begin()
+	rec := b.spool.begin(b.Prefix)
 	p := &pipeline{
 		image: in.input, chunkSize: b.ChunkSize, workers: b.Workers,
 		newWorker: func() (chunkWorker, error) {
@@ -147,16 +150,20 @@ type spool struct {
 // A recording is one recipe on its way into the spool. Chunk 0 comes first and
 // is held back to the end: docs/bundle-format.md#order-of-chunks.
 type recording struct {
-	spool *spool
-	first encodedChunk
+	spool       *spool
+	first       encodedChunk
+	chunkPrefix int64 // of the chunks that are Prefixed
 	builtRecipe
 }
 
-func (s *spool) begin() *recording {
-	return &recording{spool: s, builtRecipe: builtRecipe{start: s.size}}
+func (s *spool) begin(prefix int64) *recording {
+	return &recording{spool: s, chunkPrefix: prefix, builtRecipe: builtRecipe{start: s.size}}
 }
 
 func (r *recording) add(i int, e encodedChunk) error {
+	if e.kind == Prefixed {
+		r.prefix = r.chunkPrefix
+	}
 	if i == 0 {
 		r.first = e
 		r.first.bytes = append([]byte(nil), e.bytes...)

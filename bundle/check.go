@@ -15,7 +15,7 @@ type Checked struct {
 	Recipe int    `json:"recipe"`
 	Kind   string `json:"kind"`
 	// Chunks are authentic; Decoded of them were decoded and compared, the
-	// others are patches, which need the source for that.
+	// others need the source of a delta for that.
 	Chunks  int   `json:"chunks"`
 	Decoded int   `json:"decoded"`
 	Bytes   int64 `json:"bytes"`
@@ -56,7 +56,7 @@ type checker struct {
 	decoder     *Decoder
 	progress    func(done, total int64)
 	done, total int64
-	enc, dst    []byte
+	enc         []byte
 }
 
 func (c *checker) recipe(ctx context.Context, img *Image, k int, digests []Digest) (Checked, error) {
@@ -67,6 +67,7 @@ func (c *checker) recipe(ctx context.Context, img *Image, k int, digests []Diges
 		return out, err
 	}
 	hash := sha256.New()
+	window := NewWindow(img, make([]byte, WindowSize(img, r)))
 	for i, e := range entries {
 		if err := ctx.Err(); err != nil {
 			return out, err
@@ -78,20 +79,27 @@ func (c *checker) recipe(ctx context.Context, img *Image, k int, digests []Diges
 		if c.done += int64(n); c.progress != nil {
 			c.progress(c.done, c.total)
 		}
-		if e.Kind == Patch {
+		if e.Kind == Patch || e.Kind == Prefixed && r.Kind == KindDelta {
+			// The prefix comes out of patches. Where a delta has a chunk of the
+			// full recipe, that is where it is decoded.
 			if Sum(c.enc) != e.Digest {
 				return out, fmt.Errorf("chunk %d: %w", i, ErrEncoded)
 			}
 			continue
 		}
-		if cap(c.dst) < n {
-			c.dst = make([]byte, n)
+		var from Basis
+		if e.Kind == Prefixed {
+			if from.Prefix, err = window.Prefix(r, i, notAtHand); err != nil {
+				return out, err
+			}
 		}
-		if err := c.decoder.Decode(c.dst[:n], digests[i], e, c.enc, nil, 0); err != nil {
+		dst := window.Place(i)
+		if err := c.decoder.Decode(dst, digests[i], e, c.enc, from); err != nil {
 			return out, fmt.Errorf("chunk %d: %w", i, err)
 		}
+		window.Keep(i)
 		out.Decoded++
-		hash.Write(c.dst[:n])
+		hash.Write(dst)
 	}
 	if got := Digest(hash.Sum(nil)); r.Kind == KindFull && got != img.Digest {
 		return out, fmt.Errorf("%w: the whole image has digest %v, the manifest says %v", ErrContent, got, img.Digest)

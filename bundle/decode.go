@@ -38,6 +38,17 @@ func NewDecoder() (*Decoder, error) {
 	return &Decoder{zstd: z, patch: p}, nil
 }
 
+// A Basis is what a chunk is made from besides its encoded bytes. Most chunks
+// need none.
+type Basis struct {
+	// Source is what a patch reads, and SourceSize its length.
+	Source     io.ReaderAt
+	SourceSize int64
+	// Prefix are the image's own bytes before a chunk that is Prefixed. They
+	// were compared with the digests of their chunks.
+	Prefix []byte
+}
+
 // Close frees what the decoder holds.
 func (d *Decoder) Close() {
 	d.zstd.Close()
@@ -45,20 +56,19 @@ func (d *Decoder) Close() {
 }
 
 // Decode makes one chunk: enc are the encoded bytes, e their entry, want the
-// chunk's digest, and dst is as long as the chunk. A patch reads src, which has
-// srcSize bytes; other encodings ignore it.
+// chunk's digest, and dst is as long as the chunk.
 //
 // Bytes that do not match e are ErrEncoded and are not looked at any further. A
 // patch that does not yield the chunk is ErrSource. Anything else that does not
 // is ErrContent. After an error dst holds nothing of use.
-func (d *Decoder) Decode(dst []byte, want Digest, e Entry, enc []byte, src io.ReaderAt, srcSize int64) error {
+func (d *Decoder) Decode(dst []byte, want Digest, e Entry, enc []byte, from Basis) error {
 	if len(enc) != e.Length {
 		return fmt.Errorf("decode chunk: %w: %d bytes, the table says %d", ErrEncoded, len(enc), e.Length)
 	}
 	if got := Sum(enc); got != e.Digest {
 		return fmt.Errorf("decode chunk: %w: digest is %v, the table says %v", ErrEncoded, got, e.Digest)
 	}
-	if err := d.expand(dst, e.Kind, enc, src, srcSize); err != nil {
+	if err := d.expand(dst, e.Kind, enc, from); err != nil {
 		return fmt.Errorf("decode chunk: %w", err)
 	}
 	if got := Sum(dst); got != want {
@@ -71,7 +81,7 @@ func (d *Decoder) Decode(dst []byte, want Digest, e Entry, enc []byte, src io.Re
 	return nil
 }
 
-func (d *Decoder) expand(dst []byte, kind Encoding, enc []byte, src io.ReaderAt, srcSize int64) error {
+func (d *Decoder) expand(dst []byte, kind Encoding, enc []byte, from Basis) error {
 	switch kind {
 	case Zero:
 		clear(dst)
@@ -81,22 +91,34 @@ func (d *Decoder) expand(dst []byte, kind Encoding, enc []byte, src io.ReaderAt,
 		}
 		copy(dst, enc)
 	case Zstd:
-		out, err := d.zstd.DecodeAll(enc, dst[:0:len(dst)])
-		if err != nil {
-			return fmt.Errorf("%w: %v", ErrContent, err)
-		}
-		if len(out) != len(dst) {
-			return fmt.Errorf("%w: zstd frame holds %d bytes for a chunk of %d", ErrContent, len(out), len(dst))
-		}
+		return d.inflate(dst, enc, zstd.WithDecoderDictDelete())
+	case Prefixed:
+		return d.inflate(dst, enc, zstd.WithDecoderDictRaw(0, from.Prefix))
 	case Patch:
-		if src == nil {
+		if from.Source == nil {
 			return fmt.Errorf("%w: there is no source", ErrSource)
 		}
-		if err := d.patch.Apply(dst, enc, src, srcSize); err != nil {
+		if err := d.patch.Apply(dst, enc, from.Source, from.SourceSize); err != nil {
 			return fmt.Errorf("%w: %w", ErrSource, err)
 		}
 	default:
 		return fmt.Errorf("%w: unknown %v", ErrContent, kind)
+	}
+	return nil
+}
+
+// inflate decodes one zstd frame. The decoder reads a dictionary where it lies,
+// and to change it takes no more than a few words of memory.
+func (d *Decoder) inflate(dst, enc []byte, dictionary zstd.DOption) error {
+	if err := d.zstd.ResetWithOptions(nil, dictionary); err != nil {
+		return fmt.Errorf("set up zstd: %w", err)
+	}
+	out, err := d.zstd.DecodeAll(enc, dst[:0:len(dst)])
+	if err != nil {
+		return fmt.Errorf("%w: %v", ErrContent, err)
+	}
+	if len(out) != len(dst) {
+		return fmt.Errorf("%w: zstd frame holds %d bytes for a chunk of %d", ErrContent, len(out), len(dst))
 	}
 	return nil
 }

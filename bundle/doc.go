@@ -18,8 +18,11 @@
 //	img := v.Manifest.Image("rootfs")
 //	digests, err := bundle.ParseChunks(img, chunkTable)
 //	entries, err := bundle.ParseTable(img, img.Full(), recipeTable)
+//	window := bundle.NewWindow(img, make([]byte, bundle.WindowSize(img, img.Full())))
 //	for i := range bundle.Order(len(entries)) {
-//		err := decoder.Decode(dst[:img.ChunkLength(i)], digests[i], entries[i], encoded, nil, 0)
+//		prefix, err := window.Prefix(img.Full(), i, readFromSlot) // if entries[i].Kind is Prefixed
+//		err = decoder.Decode(window.Place(i), digests[i], entries[i], encoded, bundle.Basis{Prefix: prefix})
+//		window.Keep(i)
 //	}
 //
 // The package does not choose a recipe, compare versions, fetch anything or

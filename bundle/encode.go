@@ -6,45 +6,47 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/updaterd/updaterd/bundle/delta"
 )
 
 // A fullWorker encodes chunks without a source.
 type fullWorker struct {
-	zstd    *zstd.Encoder
+	compressor
 	decoder *Decoder
 	proof   []byte
 }
 
-func newFullWorker() (chunkWorker, error) {
-	z, err := zstd.NewWriter(nil,
-		zstd.WithEncoderLevel(zstd.SpeedBestCompression),
-		// One goroutine per frame: how a frame comes out must not depend on the machine.
-		zstd.WithEncoderConcurrency(1),
-		zstd.WithSingleSegment(true),
-		// The table has a better digest of the frame, the chunk table of its content.
-		zstd.WithEncoderCRC(false),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("set up zstd: %w", err)
-	}
-	d, err := NewDecoder()
+func newFullWorker(newCompressor func() (compressor, error)) (chunkWorker, error) {
+	c, err := newCompressor()
 	if err != nil {
 		return nil, err
 	}
-	return &fullWorker{zstd: z, decoder: d}, nil
+	d, err := NewDecoder()
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	return &fullWorker{compressor: c, decoder: d}, nil
 }
 
 func (w *fullWorker) close() {
-	w.zstd.Close()
+	w.compressor.close()
 	w.decoder.Close()
 }
 
-func (w *fullWorker) encode(_ int, chunk, scratch []byte) (encodedChunk, error) {
+func (w *fullWorker) encode(job *chunkJob) (encodedChunk, error) {
+	chunk := job.chunk
 	e := encodedChunk{kind: Zero, decoded: Sum(chunk)}
 	if !isZero(chunk) {
-		e.kind, e.bytes = Zstd, w.zstd.EncodeAll(chunk, scratch)
+		prefix := job.prefix
+		if e.kind = Prefixed; isZero(prefix) {
+			// It would only cost the device time to have it at hand.
+			e.kind, prefix = Zstd, nil
+		}
+		var err error
+		if e.bytes, err = w.compress(chunk, prefix, job.scratch[:0]); err != nil {
+			return e, err
+		}
 		if len(e.bytes) >= len(chunk) {
 			e.kind, e.bytes = Raw, chunk
 		}
@@ -53,8 +55,10 @@ func (w *fullWorker) encode(_ int, chunk, scratch []byte) (encodedChunk, error) 
 	if cap(w.proof) < len(chunk) {
 		w.proof = make([]byte, len(chunk))
 	}
-	err := w.decoder.Decode(w.proof[:len(chunk)], e.decoded, e.entry(), e.bytes, nil, 0)
-	return e, err
+	if err := w.decoder.Decode(w.proof[:len(chunk)], e.decoded, e.entry(), e.bytes, Basis{Prefix: job.prefix}); err != nil {
+		return e, fmt.Errorf("internal error: what was made of it does not give it back: %v", err)
+	}
+	return e, nil
 }
 
 // A deltaWorker encodes chunks as patches where that pays.
@@ -73,7 +77,8 @@ var errChanged = errors.New("the image changed while it was read; build again wh
 
 func (w *deltaWorker) close() { w.decoder.Close() }
 
-func (w *deltaWorker) encode(i int, chunk, _ []byte) (encodedChunk, error) {
+func (w *deltaWorker) encode(job *chunkJob) (encodedChunk, error) {
+	i, chunk := job.index, job.chunk
 	want, full := w.chunks[i], w.full.entries[i]
 	if Sum(chunk) != want {
 		return encodedChunk{}, errChanged
@@ -96,7 +101,7 @@ func (w *deltaWorker) encode(i int, chunk, _ []byte) (encodedChunk, error) {
 	if cap(w.proof) < len(chunk) {
 		w.proof = make([]byte, len(chunk))
 	}
-	err = w.decoder.Decode(w.proof[:len(chunk)], want, e.entry(), patch, w.source, w.source.size)
+	err = w.decoder.Decode(w.proof[:len(chunk)], want, e.entry(), patch, Basis{Source: w.source, SourceSize: w.source.size})
 	if errors.Is(err, ErrSource) {
 		err = fmt.Errorf("internal error: patch does not give its chunk, or %s changed while it was read: %w", w.source.Name(), err)
 	}

@@ -200,7 +200,7 @@ func TestBeyondFourGiB(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := d.Decode(dst, want[i], entries[i], enc, nil, 0); err != nil {
+		if err := d.Decode(dst, want[i], entries[i], enc, Basis{}); err != nil {
 			t.Errorf("chunk %d: %v", i, err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,11 +29,11 @@ const (
 // goldenImages are small, and their chunks are of every kind.
 func goldenImages() (v1, v2, boot []byte) {
 	image := func(build string) []byte {
-		b := append(text(testChunk, 7), make([]byte, testChunk)...)
+		b := slices.Concat(text(testChunk, 7), make([]byte, testChunk), noise(100, 1), noise(testChunk-100, 2))
 		block := make([]byte, scanStep)
 		copy(block, osRelease(build))
 		copy(b[scanStep:], block)
-		return append(b, noise(100, 1)...)
+		return append(b, noise(100, 1)...) // as in the chunk before it
 	}
 	return image("1.1"), image("1.2"), []byte("U-Boot 2026.01\n")
 }
@@ -44,7 +45,7 @@ func buildGolden(t *testing.T) {
 	v1, v2, boot := goldenImages()
 	err := Build(context.Background(), goldenFile, Spec{
 		Compatible: []string{"demo-board"}, Version: "1.2", Sequence: 12, Floor: 10, Created: testTime,
-		ChunkSize: testChunk, Signers: []sign.Signer{signer},
+		ChunkSize: testChunk, Prefix: testChunk, Signers: []sign.Signer{signer},
 		Images: []ImageSpec{
 			{Class: "rootfs", Path: writeFile(t, dir, "v2", v2), Deltas: []SourceSpec{{Path: writeFile(t, dir, "v1", v1)}}},
 			{Class: "bootloader", Path: writeFile(t, dir, "boot", boot)},
@@ -200,7 +201,7 @@ func TestLimitsInTheDescription(t *testing.T) {
 	for what, limit := range map[string]int{
 		"Envelope, bytes": MaxEnvelope, "Images": MaxImages, "Recipes of one image": MaxRecipes,
 		"Entries of `compatible`": MaxCompatible, "Chunks of one image": MaxChunks,
-		"Smallest chunk size, bytes": MinChunkSize, "Largest chunk size, bytes": MaxChunkSize,
+		"Smallest chunk size, bytes": MinChunkSize, "Largest chunk size, bytes": MaxChunkSize, "Longest prefix, bytes": MaxPrefix,
 		"Class, characters": maxClass, "Label, characters": maxLabel,
 		"Annotations": maxAnnotations, "Annotation value, bytes": maxAnnotationValue,
 	} {

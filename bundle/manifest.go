@@ -56,6 +56,9 @@ type Recipe struct {
 	Kind string `json:"kind"`
 	// Source is what a delta starts from; nil for the full recipe.
 	Source *Source `json:"source,omitempty"`
+	// Prefix is how many bytes before a chunk are its dictionary, if its
+	// encoding is Prefixed.
+	Prefix int64 `json:"prefix,omitempty"`
 	// Table pins the recipe table: kind, length and digest of every encoded chunk.
 	Table Table  `json:"table"`
 	Data  Extent `json:"data"`

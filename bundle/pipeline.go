@@ -20,8 +20,8 @@ type encodedChunk struct {
 
 // A chunkWorker encodes chunks. Each goroutine has its own.
 type chunkWorker interface {
-	// encode may keep its result in scratch.
-	encode(i int, chunk, scratch []byte) (encodedChunk, error)
+	// encode may keep its result in the job's scratch.
+	encode(job *chunkJob) (encodedChunk, error)
 	close()
 }
 
@@ -30,6 +30,7 @@ type chunkWorker interface {
 type pipeline struct {
 	image     input
 	chunkSize int64
+	prefix    int64 // bytes before a chunk that its worker is given
 	workers   int
 	newWorker func() (chunkWorker, error)
 	// seen, if set, is given the chunks in order.
@@ -38,10 +39,12 @@ type pipeline struct {
 	emit func(i int, chunk int, e encodedChunk) error
 }
 
+// A chunkJob is one chunk on its way through a pipeline. It has its own copy of
+// the prefix, so that workers share nothing and the image is read once.
 type chunkJob struct {
-	index          int
-	chunk, scratch []byte
-	result         chan encodedChunk
+	index                  int
+	chunk, prefix, scratch []byte
+	result                 chan encodedChunk
 }
 
 func (p *pipeline) run(ctx context.Context) error {
@@ -85,6 +88,7 @@ func (p *pipeline) run(ctx context.Context) error {
 }
 
 func (p *pipeline) read(ctx context.Context, free <-chan *chunkJob, outs ...chan<- *chunkJob) error {
+	var last []byte // the bytes before the chunk, from chunk 1 on
 	for i, at := 0, int64(0); at < p.image.size; i++ {
 		job, err := receive(ctx, free)
 		if err != nil {
@@ -100,6 +104,11 @@ func (p *pipeline) read(ctx context.Context, free <-chan *chunkJob, outs ...chan
 		}
 		if p.seen != nil {
 			p.seen(job.chunk)
+		}
+		job.prefix = append(job.prefix[:0], last...)
+		if p.prefix > 0 && i > 0 {
+			last = append(last, job.chunk...)
+			last = append(last[:0], last[max(0, int64(len(last))-p.prefix):]...)
 		}
 		for _, out := range outs {
 			out <- job // has room for all jobs
@@ -120,11 +129,11 @@ func (p *pipeline) work(ctx context.Context, todo <-chan *chunkJob) error {
 		if err != nil || job == nil {
 			return err
 		}
-		e, err := w.encode(job.index, job.chunk, job.scratch[:0])
+		e, err := w.encode(job)
 		if err != nil {
 			return fmt.Errorf("encode chunk %d: %w", job.index, err)
 		}
-		if cap(e.bytes) > cap(job.scratch) && e.kind == Zstd {
+		if cap(e.bytes) > cap(job.scratch) && (e.kind == Zstd || e.kind == Prefixed) {
 			job.scratch = e.bytes
 		}
 		job.result <- e

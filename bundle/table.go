@@ -25,6 +25,8 @@ const (
 	Zstd Encoding = 2
 	// Patch: a patch of package bundle/delta against the recipe's source.
 	Patch Encoding = 3
+	// Prefixed: one zstd frame with the image's bytes before the chunk as dictionary.
+	Prefixed Encoding = 4
 )
 
 func (e Encoding) String() string {
@@ -37,6 +39,8 @@ func (e Encoding) String() string {
 		return "zstd"
 	case Patch:
 		return "patch"
+	case Prefixed:
+		return "zstd with prefix"
 	}
 	return fmt.Sprintf("encoding %d", uint8(e))
 }
@@ -107,7 +111,7 @@ func parseTable(img *Image, r *Recipe, b []byte) ([]Entry, error) {
 		raw := b[i*EntrySize:]
 		word := binary.LittleEndian.Uint32(raw)
 		e := Entry{Kind: Encoding(word >> 24), Offset: next, Length: int(word & 0xffffff), Digest: Digest(raw[4:])}
-		if err := e.validate(r.Kind, img.ChunkLength(i)); err != nil {
+		if err := e.validate(r, i, img.ChunkLength(i)); err != nil {
 			return nil, fmt.Errorf("chunk %d: %w", i, err)
 		}
 		entries[i] = e
@@ -119,7 +123,7 @@ func parseTable(img *Image, r *Recipe, b []byte) ([]Entry, error) {
 	return entries, nil
 }
 
-func (e Entry) validate(kind string, chunk int) error {
+func (e Entry) validate(r *Recipe, i, chunk int) error {
 	ok := false
 	switch e.Kind {
 	case Zero:
@@ -129,8 +133,13 @@ func (e Entry) validate(kind string, chunk int) error {
 	case Zstd:
 		ok = e.Length > 0 && e.Length < chunk
 	case Patch:
-		if kind != KindDelta {
-			return malformed("a patch in a %s recipe", kind)
+		if r.Kind != KindDelta {
+			return malformed("a patch in a %s recipe", r.Kind)
+		}
+		ok = e.Length > 0 && e.Length < chunk
+	case Prefixed:
+		if r.Prefix == 0 || i < firstPrefixed {
+			return malformed("%v, but there is no prefix", e.Kind)
 		}
 		ok = e.Length > 0 && e.Length < chunk
 	default:

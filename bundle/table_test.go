@@ -29,6 +29,9 @@ func tableOf(kind string, entries ...Entry) (*Image, *Recipe, []byte) {
 	var b []byte
 	r := &Recipe{Kind: kind, Data: Extent{Offset: 1000}}
 	for _, e := range entries {
+		if e.Kind == Prefixed {
+			r.Prefix = testChunk
+		}
 		b = appendEntry(b, e)
 		r.Data.Length += int64(e.Length)
 	}
@@ -41,8 +44,9 @@ func TestTable(t *testing.T) {
 	raw := Entry{Kind: Raw, Length: testChunk, Digest: Sum([]byte("r"))}
 	frame := Entry{Kind: Zstd, Length: 10, Digest: Sum([]byte("z"))}
 	patch := Entry{Kind: Patch, Length: 7, Digest: Sum([]byte("p"))}
+	prefixed := Entry{Kind: Prefixed, Length: 9, Digest: Sum([]byte("w"))}
 
-	img, r, b := tableOf(KindDelta, frame, zero, raw, patch)
+	img, r, b := tableOf(KindDelta, frame, zero, raw, patch, prefixed)
 	got, err := ParseTable(img, r, b)
 	if err != nil {
 		t.Fatal(err)
@@ -50,12 +54,12 @@ func TestTable(t *testing.T) {
 	var offsets []int64
 	for i, e := range got {
 		offsets = append(offsets, e.Offset)
-		want := []Entry{frame, zero, raw, patch}[i]
+		want := []Entry{frame, zero, raw, patch, prefixed}[i]
 		if e.Offset = 0; e != want {
 			t.Errorf("entry %d = %v; want %v", i, e, want)
 		}
 	}
-	if want := []int64{1000 + testChunk + 7, 1000, 1000, 1000 + testChunk}; !slices.Equal(offsets, want) {
+	if want := []int64{1000 + testChunk + 16, 1000, 1000, 1000 + testChunk, 1000 + testChunk + 7}; !slices.Equal(offsets, want) {
 		t.Errorf("offsets = %v; want %v: chunk 0 lies last", offsets, want)
 	}
 
@@ -64,13 +68,14 @@ func TestTable(t *testing.T) {
 		kind  string
 		entry Entry
 	}{
-		"unknown kind":           {KindDelta, with(raw, func(e *Entry) { e.Kind = 4 })},
+		"unknown kind":           {KindDelta, with(raw, func(e *Entry) { e.Kind = 5 })},
 		"highest kind":           {KindDelta, with(raw, func(e *Entry) { e.Kind = 255 })},
 		"patch in a full recipe": {KindFull, patch},
 		"empty patch":            {KindDelta, with(patch, func(e *Entry) { e.Length = 0 })},
 		"patch of a chunk":       {KindDelta, with(patch, func(e *Entry) { e.Length = testChunk })},
 		"empty frame":            {KindFull, with(frame, func(e *Entry) { e.Length = 0 })},
 		"frame of a chunk":       {KindFull, with(frame, func(e *Entry) { e.Length = testChunk })},
+		"no chunk before it":     {KindFull, prefixed},
 		"longest length":         {KindFull, with(frame, func(e *Entry) { e.Length = 1<<24 - 1 })},
 		"raw too short":          {KindFull, with(raw, func(e *Entry) { e.Length-- })},
 		"raw too long":           {KindFull, with(raw, func(e *Entry) { e.Length++ })},
@@ -78,6 +83,19 @@ func TestTable(t *testing.T) {
 		"zero with a digest":     {KindFull, with(zero, func(e *Entry) { e.Digest[0]++ })},
 	} {
 		img, r, b := tableOf(tc.kind, zero, tc.entry)
+		if got, err := ParseTable(img, r, b); got != nil || !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: ParseTable = %v, %v; want ErrMalformed", name, got, err)
+		}
+	}
+	for name, edit := range map[string]func(e *Entry, r *Recipe){
+		"empty frame with prefix":      func(e *Entry, _ *Recipe) { e.Length = 0 },
+		"frame with prefix of a chunk": func(e *Entry, _ *Recipe) { e.Length = testChunk },
+		"frame without the prefix":     func(_ *Entry, r *Recipe) { r.Prefix = 0 },
+	} {
+		e := prefixed
+		edit(&e, new(Recipe))
+		img, r, b := tableOf(KindFull, zero, zero, e)
+		edit(&e, r)
 		if got, err := ParseTable(img, r, b); got != nil || !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: ParseTable = %v, %v; want ErrMalformed", name, got, err)
 		}
@@ -130,11 +148,14 @@ func TestAnyTableComesBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var entries []Entry
 		for range rapid.IntRange(1, 20).Draw(t, "chunks") {
-			e := Entry{Kind: Encoding(rapid.IntRange(0, 3).Draw(t, "kind")), Digest: Sum(nil)}
+			e := Entry{Kind: Encoding(rapid.IntRange(0, 4).Draw(t, "kind")), Digest: Sum(nil)}
+			if e.Kind == Prefixed && len(entries) < firstPrefixed {
+				e.Kind = Zstd
+			}
 			switch e.Kind {
 			case Raw:
 				e.Length = testChunk
-			case Zstd, Patch:
+			case Zstd, Patch, Prefixed:
 				e.Length = rapid.IntRange(1, testChunk-1).Draw(t, "length")
 			}
 			if e.Kind != Zero {
@@ -160,14 +181,17 @@ func TestAnyTableComesBack(t *testing.T) {
 // A table that is accepted fills the data exactly and says the same when it is written again.
 func FuzzTable(f *testing.F) {
 	_, _, b := tableOf(KindDelta, Entry{Kind: Zero, Digest: Sum(nil)}, Entry{Kind: Raw, Length: testChunk}, Entry{Kind: Patch, Length: 3})
-	f.Add(b, int64(2*testChunk+5), int64(testChunk+3), true)
-	f.Add(b, int64(3*testChunk), int64(testChunk+3), false)
-	f.Fuzz(func(t *testing.T, b []byte, size, data int64, delta bool) {
+	f.Add(b, int64(2*testChunk+5), int64(testChunk+3), int64(0), true)
+	f.Add(b, int64(3*testChunk), int64(testChunk+3), int64(0), false)
+	_, _, b = tableOf(KindFull, Entry{Kind: Zero, Digest: Sum(nil)}, Entry{Kind: Raw, Length: testChunk}, Entry{Kind: Prefixed, Length: 3})
+	f.Add(b, int64(3*testChunk), int64(testChunk+3), int64(1), false)
+	f.Add(b, int64(3*testChunk), int64(testChunk+3), int64(0), false)
+	f.Fuzz(func(t *testing.T, b []byte, size, data, prefix int64, delta bool) {
 		img := &Image{Class: "rootfs", Size: size, ChunkSize: testChunk}
 		if size < 1 || img.ChunkCount() > 1000 || data < 0 || data > size {
 			return
 		}
-		r := &Recipe{Kind: KindFull, Table: Table{Extent{0, int64(len(b))}, Sum(b)}, Data: Extent{50, data}}
+		r := &Recipe{Kind: KindFull, Table: Table{Extent{0, int64(len(b))}, Sum(b)}, Data: Extent{50, data}, Prefix: prefix}
 		if delta {
 			r.Kind = KindDelta
 		}
@@ -182,7 +206,7 @@ func FuzzTable(f *testing.F) {
 		next := int64(50)
 		for i := range Order(len(entries)) {
 			e := entries[i]
-			if e.Offset != next || e.Length > img.ChunkLength(i) || e.Length < 0 || e.Kind == Patch && !delta {
+			if e.Offset != next || e.Length > img.ChunkLength(i) || e.Length < 0 || e.Kind == Patch && !delta || e.Kind == Prefixed && (prefix == 0 || i < 2) {
 				t.Fatalf("entry %d = %v", i, e)
 			}
 			next += int64(e.Length)

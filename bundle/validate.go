@@ -20,7 +20,9 @@ const (
 	MaxChunks        = 1 << 16
 	MinChunkSize     = 4 << 10
 	MaxChunkSize     = 4 << 20
+	MaxPrefix        = 4 << 20
 	DefaultChunkSize = 1 << 20
+	DefaultPrefix    = 4 << 20
 
 	maxClass           = 32
 	maxLabel           = 128
@@ -132,6 +134,9 @@ func (r *Recipe) validate(img *Image, last bool) error {
 				return err
 			}
 		}
+	}
+	if r.Prefix < 0 || r.Prefix > MaxPrefix {
+		return fmt.Errorf("prefix of %d bytes, want at most %d", r.Prefix, MaxPrefix)
 	}
 	if want := int64(img.ChunkCount()) * EntrySize; r.Table.Length != want {
 		return fmt.Errorf("table of %d bytes, want %d", r.Table.Length, want)

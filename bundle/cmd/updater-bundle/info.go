@@ -86,6 +86,7 @@ type aboutImage struct {
 type aboutRecipe struct {
 	Kind     string         `json:"kind"`
 	Source   *bundle.Source `json:"source,omitempty"`
+	Prefix   int64          `json:"prefix,omitempty"`
 	Download int64          `json:"download"`
 }
 
@@ -144,7 +145,7 @@ func describeManifest(m *bundle.Manifest, head int64) *about {
 		}
 		for k := range img.Recipes {
 			r := &img.Recipes[k]
-			one.Recipes = append(one.Recipes, aboutRecipe{Kind: r.Kind, Source: r.Source, Download: r.Download(img)})
+			one.Recipes = append(one.Recipes, aboutRecipe{Kind: r.Kind, Source: r.Source, Prefix: r.Prefix, Download: r.Download(img)})
 		}
 		a.Images = append(a.Images, one)
 	}

@@ -43,10 +43,14 @@ func noise(seed uint64, n int) []byte {
 }
 
 // systems are an old and a new image: 12 chunks, the last one short and of odd
-// length, some all zeros, one the same in both, the rest nearly the same.
+// length, some all zeros, one the same in both, the rest nearly the same. Half of
+// each of chunks 8 to 10 is also in the chunk before the last one.
 func systems() (v1, v2 []byte) {
 	v1 = noise(1, 12*chunkSize-1234)
 	clear(v1[3*chunkSize : 5*chunkSize])
+	for i := 8; i <= 10; i++ {
+		copy(v1[i*chunkSize+chunkSize/2:(i+1)*chunkSize], v1[(i-2)*chunkSize:])
+	}
 	v2 = bytes.Clone(v1)
 	for i := 0; i < len(v2); i += 10_000 {
 		if i/chunkSize != 7 && i/chunkSize != 3 {

@@ -4,6 +4,7 @@ package install
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -44,7 +45,7 @@ type work struct {
 	slots  []*slot
 	stats  update.InstallStats
 	past   update.InstallStats // of the same job, before a restart
-	// One chunk of content and one of encoded bytes, for all slots.
+	// The window of every slot, and one chunk of encoded bytes.
 	content, encoded []byte
 
 	stage       string
@@ -58,7 +59,8 @@ type slot struct {
 	dev    device
 	source *os.File // nil unless the recipe is a delta
 	feed   feed
-	buf    []byte // one chunk of content; the same memory in every slot
+	// window has the content; the same memory in every slot.
+	window *bundle.Window
 
 	// entries are the recipe's, but for chunks that are taken from the full recipe.
 	entries []bundle.Entry
@@ -88,11 +90,12 @@ func (w *work) run(ctx context.Context) (err error) {
 			_ = w.p.e.store.saveHead(w.p)
 		}
 	}
-	longest := int64(0)
+	var content, encoded int64
 	for _, img := range w.p.images {
-		longest = max(longest, img.ChunkSize)
+		content = max(content, img.window())
+		encoded = max(encoded, img.ChunkSize)
 	}
-	w.content, w.encoded = make([]byte, longest), make([]byte, longest)
+	w.content, w.encoded = make([]byte, content), make([]byte, encoded)
 	for _, img := range w.p.images {
 		if err := w.p.tables(ctx, img); err != nil {
 			return fmt.Errorf("slot %s: tables: %w", img.slot, err)
@@ -116,6 +119,7 @@ func (w *work) run(ctx context.Context) (err error) {
 			w.stage, w.done = phase.stage, 0
 		}
 		for _, s := range w.slots {
+			s.window.Reset() // another slot had the memory
 			if err := phase.do(ctx, s); err != nil {
 				return fmt.Errorf("slot %s: %w", s.slot, err)
 			}
@@ -150,8 +154,8 @@ func (w *work) open(img *image) error {
 	if err != nil {
 		return err
 	}
-	s := &slot{image: img, store: w.p.e.store, dev: dev, buf: w.content[:img.ChunkSize],
-		entries: img.entries, was: make(map[int][]uint32)}
+	s := &slot{image: img, store: w.p.e.store, dev: dev, entries: img.entries, was: make(map[int][]uint32),
+		window: bundle.NewWindow(img.Image, w.content[:img.window()])}
 	w.slots = append(w.slots, s)
 	if img.Size > dev.Size() {
 		return fail(update.NameTooLarge, "image has %d bytes, %s has %d", img.Size, img.device, dev.Size())
@@ -194,17 +198,31 @@ func (s *slot) first() int { return min(firstBlock, s.ChunkLength(0)) }
 
 func (s *slot) offset(i int) int64 { return int64(i) * s.ChunkSize }
 
-// read reads chunk i from the medium into s.buf.
+// read reads chunk i from the medium into its place in the window.
 func (s *slot) read(i int) ([]byte, error) {
-	b := s.buf[:s.ChunkLength(i)]
+	b := s.window.Place(i)
 	_, err := s.dev.ReadAt(b, s.offset(i))
 	return b, err
+}
+
+// before reads chunk j because a chunk after it is made from it, too. Here it is
+// only in the way of a slot that does not keep what was found or written there.
+func (s *slot) before(j int, b []byte) error {
+	_, err := s.dev.ReadAt(b, s.offset(j))
+	if err == nil && bundle.Sum(b) != s.digests[j] {
+		err = errors.New("bytes read back differ from those written")
+	}
+	if err != nil {
+		return medium("read back", s.offset(j), err)
+	}
+	return nil
 }
 
 // prescan finds out which chunks are in the slot already, by reading the
 // medium: nothing is believed because it was written once.
 func (w *work) prescan(ctx context.Context, s *slot) error {
 	wanted := true
+	var chunk0 []byte
 	for i := range bundle.Order(s.ChunkCount()) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -218,18 +236,20 @@ func (w *work) prescan(ctx context.Context, s *slot) error {
 		if i == 0 {
 			wanted = !found
 			found = found || err == nil && s.restored(b)
+			chunk0 = b
 		}
 		if !found {
 			s.need = append(s.need, i)
 			continue
 		}
+		s.window.Keep(i)
 		w.stats.Unchanged += int64(len(b))
 		w.progress(int64(len(b)))
 	}
 	s.intact = len(s.need) == 0 && !wanted
 	if !s.intact && !wanted {
 		// Chunk 0 stays, but its first block has to wait until the end.
-		s.hold(s.buf[:s.ChunkLength(0)])
+		s.hold(chunk0)
 	}
 	if s.held != nil {
 		w.stats.Unchanged -= int64(len(s.held)) // it is written again

@@ -295,7 +295,7 @@ func TestBadMedium(t *testing.T) {
 		}
 	}
 	// A chunk that is lost once is written once more.
-	for _, chunk := range []int64{0, 6} {
+	for _, chunk := range []int64{0, 6, 9} {
 		r := newRig(t, data, v1, noise(3, slotSize))
 		lost := false
 		m := &flash{}

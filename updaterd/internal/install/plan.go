@@ -50,6 +50,10 @@ type image struct {
 	full    []bundle.Entry // of the full recipe, once a delta did not fit
 }
 
+// window is the memory that making the image takes, a fall-back to the full
+// recipe included.
+func (img *image) window() int64 { return bundle.WindowSize(img.Image, img.recipe, img.Full()) }
+
 // maxMoves is how often the remote file may be replaced, one time after the
 // other, without anything being achieved in between.
 const maxMoves = 3

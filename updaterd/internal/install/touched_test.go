@@ -39,7 +39,7 @@ func unfit(t testing.TB, data, source []byte) (list []int) {
 	for i := range bundle.Order(len(entries)) {
 		e := entries[i]
 		enc := data[v.PayloadOffset+e.Offset:][:e.Length]
-		err := d.Decode(make([]byte, img.ChunkLength(i)), digests[i], e, enc, src, rec.Source.Size)
+		err := d.Decode(make([]byte, img.ChunkLength(i)), digests[i], e, enc, bundle.Basis{Source: src, SourceSize: rec.Source.Size})
 		if errors.Is(err, bundle.ErrSource) {
 			list = append(list, i)
 		} else if err != nil {

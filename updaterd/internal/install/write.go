@@ -95,6 +95,7 @@ func (w *work) make(ctx context.Context, s *slot, f feed, list []int) error {
 		if err != nil {
 			return fmt.Errorf("chunk %d: %w", i, err)
 		}
+		s.window.Keep(i)
 		w.p.achieved()
 		if s.entries[i].Kind == bundle.Patch {
 			w.stats.Reused += int64(len(b))
@@ -121,17 +122,16 @@ func (s *slot) sync() error {
 	return nil
 }
 
-// decode makes the content of chunk i in s.buf from its encoded bytes, from
+// decode makes the content of chunk i in its place in the window from its encoded bytes, from
 // anew fetched ones if those are bad, or from the full recipe if the source is.
 func (w *work) decode(ctx context.Context, s *slot, i int, enc []byte) ([]byte, error) {
 	e := s.entries[i]
-	dst := s.buf[:s.ChunkLength(i)]
-	err := w.expand(dst, s, i, e, enc)
+	dst, err := w.expand(s, i, s.from(e), e, enc)
 	if errors.Is(err, bundle.ErrEncoded) {
 		if enc, err = w.p.chunk(ctx, e, w.encoded); err != nil {
 			return nil, err
 		}
-		err = w.expand(dst, s, i, e, enc)
+		dst, err = w.expand(s, i, s.from(e), e, enc)
 	}
 	if err != nil && e.Kind == bundle.Patch {
 		if e, err = w.fallback(ctx, s, i, err); err != nil {
@@ -140,7 +140,7 @@ func (w *work) decode(ctx context.Context, s *slot, i int, enc []byte) ([]byte, 
 		if enc, err = w.p.chunk(ctx, e, w.encoded); err != nil {
 			return nil, fmt.Errorf("from the full recipe: %w", err)
 		}
-		err = w.expand(dst, s, i, e, enc)
+		dst, err = w.expand(s, i, s.from(e), e, enc)
 	}
 	if err != nil {
 		return nil, distrusted(err)
@@ -148,11 +148,28 @@ func (w *work) decode(ctx context.Context, s *slot, i int, enc []byte) ([]byte, 
 	return dst, nil
 }
 
-func (w *work) expand(dst []byte, s *slot, i int, e bundle.Entry, enc []byte) error {
-	if s.source == nil {
-		return w.dec.Decode(dst, s.digests[i], e, enc, nil, 0)
+// from is the recipe that an entry belongs to: the data of the full one is last.
+func (s *slot) from(e bundle.Entry) *bundle.Recipe {
+	if e.Offset >= s.Full().Data.Offset {
+		return s.Full()
 	}
-	return w.dec.Decode(dst, s.digests[i], e, enc, s.source, s.recipe.Source.Size)
+	return s.recipe
+}
+
+// expand decodes chunk i by its entry e in recipe r.
+func (w *work) expand(s *slot, i int, r *bundle.Recipe, e bundle.Entry, enc []byte) (dst []byte, err error) {
+	var from bundle.Basis
+	if s.source != nil {
+		from.Source, from.SourceSize = s.source, s.recipe.Source.Size
+	}
+	if e.Kind == bundle.Prefixed {
+		// All chunks before this one but chunk 0 are on the medium by now.
+		if from.Prefix, err = s.window.Prefix(r, i, s.before); err != nil {
+			return nil, err
+		}
+	}
+	dst = s.window.Place(i)
+	return dst, w.dec.Decode(dst, s.digests[i], e, enc, from)
 }
 
 // errUnfit marks a chunk that has to wait for those from the full recipe.
@@ -220,6 +237,7 @@ func (s *slot) compare(i int) error {
 	if !s.is(i, b) {
 		return errors.New("bytes read back differ from those written")
 	}
+	s.window.Keep(i)
 	return nil
 }
 
