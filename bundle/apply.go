@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/updaterd/updaterd/bundle/blocks"
 )
 
 // Applied tells how [File.Apply] made an image.
@@ -19,6 +21,9 @@ type Applied struct {
 	// Patched chunks came from a patch. Fallback chunks came from the full
 	// recipe, because the source did not yield them.
 	Patched, Fallback int
+	// Reused frames came from a source, by a blocks recipe; the others took
+	// Requests single ranges.
+	Reused, Requests int
 	// Fetched is what a device downloads for all this, tables included;
 	// FallbackBytes is the part of it that an untouched source would have saved.
 	Fetched, FallbackBytes int64
@@ -26,34 +31,37 @@ type Applied struct {
 
 // Apply makes the image of a class and writes it to out, as a device does:
 // every chunk is authenticated, decoded, compared, and only then written. With
-// a source, which is the path of an older image or "", it takes the delta that
-// fits; a chunk that does not come out right is made by the full recipe.
-func (f *File) Apply(ctx context.Context, class, source, out string, progress func(done, total int64)) (Applied, error) {
+// sources, which are paths of other images, it takes a delta that fits one of
+// them, or else the blocks recipe; a chunk that does not come out right is made
+// from the bundle alone.
+func (f *File) Apply(ctx context.Context, class string, sources []string, out string, progress func(done, total int64)) (Applied, error) {
 	img := f.Manifest.Image(class)
 	if img == nil {
 		return Applied{}, fmt.Errorf("apply: there is no image of class %q; the bundle has %s", class, f.Manifest.classes())
 	}
-	a, err := f.apply(ctx, img, source, out, progress)
+	a, err := f.apply(ctx, img, sources, out, progress)
 	if err != nil {
 		return a, fmt.Errorf("apply image %q: %w", class, err)
 	}
 	return a, nil
 }
 
-func (f *File) apply(ctx context.Context, img *Image, source, path string, progress func(done, total int64)) (Applied, error) {
+func (f *File) apply(ctx context.Context, img *Image, sources []string, path string, progress func(done, total int64)) (Applied, error) {
 	d, err := NewDecoder()
 	if err != nil {
 		return Applied{}, err
 	}
 	defer d.Close()
 	w := &applier{File: f, img: img, decoder: d}
-	if err := w.choose(ctx, source); err != nil {
+	defer func() {
+		for _, src := range w.sources {
+			src.Close()
+		}
+	}()
+	if err := w.choose(ctx, sources); err != nil {
 		return Applied{}, err
 	}
-	if w.source.File != nil {
-		defer w.source.Close()
-	}
-	if err := w.load(); err != nil {
+	if err := w.load(ctx); err != nil {
 		return Applied{}, err
 	}
 	out, err := createReplacement(path)
@@ -81,74 +89,96 @@ type applier struct {
 	img         *Image
 	decoder     *Decoder
 	window      *Window
-	source      input
+	sources     []input
+	source      input // of the delta
+	frames      *FrameTable
+	found       *blocks.Search
 	digests     []Digest
 	table, full []Entry
 	enc         []byte
 }
 
-// choose opens the source and picks the recipe for it: the delta made for this
-// very image, or for this build, or the only one for an image of this size. A
-// wrong guess costs bytes and no more, since every chunk is compared.
-func (w *applier) choose(ctx context.Context, path string) error {
+// choose opens the sources and picks the recipe for them: the delta made for
+// one of these very images, or for its build; then the blocks recipe; then the
+// only delta for an image of that size. A wrong guess costs bytes and no more,
+// since every chunk is compared.
+func (w *applier) choose(ctx context.Context, paths []string) error {
 	w.Recipe, w.Why = len(w.img.Recipes)-1, "no source is given"
-	if path == "" {
-		return nil
+	best := none
+	for _, path := range paths {
+		src, err := openInput(path)
+		if err != nil {
+			return err
+		}
+		w.sources = append(w.sources, src)
+		id, err := Identify(ctx, src, src.size)
+		if err != nil {
+			return err
+		}
+		recipe, fit, why := w.img.recipeFor(id)
+		if best == none || fit > best {
+			best, w.source, w.Recipe, w.Why = fit, src, recipe, why
+		}
 	}
-	src, err := openInput(path)
-	if err != nil {
-		return err
+	if w.img.Blocks() != nil && best > none && best < sameBuild {
+		w.Recipe, w.Why = len(w.img.Recipes)-2, "no delta is made for a source"
 	}
-	id, err := Identify(ctx, src, src.size)
-	if err != nil {
-		src.Close()
-		return err
+	if w.img.Recipes[w.Recipe].Kind != KindDelta {
+		w.source = input{}
 	}
-	if w.Recipe, w.Why = w.img.recipeFor(id); w.img.Recipes[w.Recipe].Kind == KindFull {
-		return src.Close()
-	}
-	w.source = src
 	return nil
 }
 
-func (img *Image) recipeFor(id Source) (recipe int, why string) {
-	sameBuild, sameSize := []int(nil), []int(nil)
+// A fit tells how well a delta suits a source.
+type fit int
+
+const (
+	none fit = iota // no source yet
+	unfit
+	sameSize
+	sameBuild
+	exact
+)
+
+func (img *Image) recipeFor(id Source) (recipe int, how fit, why string) {
+	build, size := []int(nil), []int(nil)
 	for i := range img.Recipes {
 		s := img.Recipes[i].Source
 		if s == nil {
 			continue
 		}
 		if s.Digest == id.Digest {
-			return i, "made for exactly this source"
+			return i, exact, "made for exactly this source"
 		}
 		if s.BuildID != "" && s.BuildID == id.BuildID {
-			sameBuild = append(sameBuild, i)
+			build = append(build, i)
 		}
 		if s.Size == id.Size {
-			sameSize = append(sameSize, i)
+			size = append(size, i)
 		}
 	}
 	switch {
-	case len(sameBuild) == 1:
-		return sameBuild[0], fmt.Sprintf("made for build %s, which the source says it is, though its digest differs", id.BuildID)
-	case len(sameSize) == 1:
-		return sameSize[0], "the only delta for a source of this size, though the digest differs"
+	case len(build) == 1:
+		return build[0], sameBuild, fmt.Sprintf("made for build %s, which the source says it is, though its digest differs", id.BuildID)
+	case len(size) == 1:
+		return size[0], sameSize, "the only delta for a source of this size, though the digest differs"
 	}
-	return len(img.Recipes) - 1, "no delta is made for this source"
+	return len(img.Recipes) - 1, unfit, "no delta is made for this source"
 }
 
-func (w *applier) load() (err error) {
+func (w *applier) load(ctx context.Context) (err error) {
 	if w.digests, err = w.File.Chunks(w.img); err != nil {
 		return err
 	}
 	r := &w.img.Recipes[w.Recipe]
-	if w.table, err = w.Table(w.img, r); err != nil {
-		return err
-	}
 	w.window = NewWindow(w.img, make([]byte, WindowSize(w.img, r, w.img.Full())))
 	w.Applied.Chunks = len(w.digests)
+	if r.Kind == KindBlocks {
+		return w.search(ctx, r)
+	}
 	w.Fetched = r.Download(w.img)
-	return nil
+	w.table, err = w.Table(w.img, r)
+	return err
 }
 
 func (w *applier) write(ctx context.Context, out io.WriterAt, progress func(done, total int64)) error {
@@ -173,6 +203,9 @@ func (w *applier) write(ctx context.Context, out io.WriterAt, progress func(done
 }
 
 func (w *applier) chunk(i int) ([]byte, error) {
+	if w.frames != nil {
+		return w.assemble(i)
+	}
 	r := &w.img.Recipes[w.Recipe]
 	dst, err := w.decode(i, r, w.table[i])
 	if err == nil && w.table[i].Kind == Patch {

@@ -59,7 +59,7 @@ func (b *builder) writeFile(f io.Writer, head []byte, images []*builtImage) erro
 			return err
 		}
 	}
-	for _, kind := range []string{KindDelta, KindFull} {
+	for _, kind := range kinds {
 		for _, img := range images {
 			for k, r := range img.recipes {
 				if img.Recipes[k].Kind != kind {

@@ -31,6 +31,9 @@ type Spec struct {
 	// Prefix is how many bytes before a chunk help to compress it: DefaultPrefix
 	// if 0, none if negative.
 	Prefix int64
+	// Blocks adds a blocks recipe to each image, for devices whose image no delta
+	// is made from.
+	Blocks bool
 	// Compressor makes the zstd frames: what is built in if "", or CompressorZstd.
 	Compressor string
 	Signers    []sign.Signer
@@ -162,6 +165,9 @@ func (b *builder) open(out string) error {
 			return err
 		}
 		b.total += in.size
+		if b.Blocks {
+			b.total += in.size
+		}
 		for _, d := range spec.Deltas {
 			src, err := b.openInput(d.Path, out)
 			if err != nil {

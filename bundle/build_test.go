@@ -100,6 +100,7 @@ func checkNoLitter(t *testing.T, dir string, want ...string) {
 func TestBuildIsDeterministic(t *testing.T) {
 	dir := t.TempDir()
 	spec := testSpec(t, dir)
+	spec.Blocks = true
 	// Large enough for every goroutine to use its encoder more than once.
 	old := append(text(600<<10, 1), noise(300<<10, 1)...)
 	now := append(text(600<<10, 1), noise(330<<10, 1)...)
@@ -187,7 +188,7 @@ func TestPrefix(t *testing.T) {
 				t.Error(err)
 			}
 			made := filepath.Join(dir, "made")
-			if _, err := f.Apply(context.Background(), "rootfs", "", made, nil); err != nil || !bytes.Equal(readFile(t, made), image) {
+			if _, err := f.Apply(context.Background(), "rootfs", nil, made, nil); err != nil || !bytes.Equal(readFile(t, made), image) {
 				t.Errorf("Apply: %v, or another image", err)
 			}
 		})
@@ -360,7 +361,7 @@ func TestAnyImageComesBack(t *testing.T) {
 		}
 		for _, source := range []string{"", filepath.Join(dir, "old")} {
 			made := filepath.Join(dir, "made")
-			a, err := f.Apply(context.Background(), "rootfs", source, made, nil)
+			a, err := f.Apply(context.Background(), "rootfs", given(source), made, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

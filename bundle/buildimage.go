@@ -57,6 +57,11 @@ func (b *builder) image(ctx context.Context, in *imageInput) (*builtImage, error
 		}
 		out.add(Recipe{Kind: KindDelta, Source: &source}, r)
 	}
+	if b.Blocks {
+		if err := b.addBlocks(ctx, in, digests, out); err != nil {
+			return nil, fmt.Errorf("blocks: %w", err)
+		}
+	}
 	out.add(Recipe{Kind: KindFull}, full)
 	return out, nil
 }
@@ -164,6 +169,11 @@ func (r *recording) add(i int, e encodedChunk) error {
 	if e.kind == Prefixed {
 		r.prefix = r.chunkPrefix
 	}
+	if e.framed {
+		r.table = append(r.table, e.table...)
+	} else {
+		r.table = appendEntry(r.table, e.entry())
+	}
 	if i == 0 {
 		r.first = e
 		r.first.bytes = append([]byte(nil), e.bytes...)
@@ -182,9 +192,6 @@ func (r *recording) end() (*builtRecipe, error) {
 		return nil, err
 	}
 	r.length = r.spool.size - r.start
-	for _, e := range r.entries {
-		r.table = appendEntry(r.table, e)
-	}
 	return &r.builtRecipe, nil
 }
 

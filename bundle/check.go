@@ -14,7 +14,7 @@ type Checked struct {
 	// Recipe is its place in Image.Recipes.
 	Recipe int    `json:"recipe"`
 	Kind   string `json:"kind"`
-	// Chunks are authentic; Decoded of them were decoded and compared, the
+	// Chunks are authentic, with all frames there are; Decoded of them were decoded and compared, the
 	// others need the source of a delta for that.
 	Chunks  int   `json:"chunks"`
 	Decoded int   `json:"decoded"`
@@ -62,6 +62,9 @@ type checker struct {
 func (c *checker) recipe(ctx context.Context, img *Image, k int, digests []Digest) (Checked, error) {
 	r := &img.Recipes[k]
 	out := Checked{Class: img.Class, Recipe: k, Kind: r.Kind, Chunks: len(digests), Bytes: r.Data.Length}
+	if r.Kind == KindBlocks {
+		return c.frames(ctx, img, r, out, digests)
+	}
 	entries, err := c.Table(img, r)
 	if err != nil {
 		return out, err
@@ -103,6 +106,33 @@ func (c *checker) recipe(ctx context.Context, img *Image, k int, digests []Diges
 	}
 	if got := Digest(hash.Sum(nil)); r.Kind == KindFull && got != img.Digest {
 		return out, fmt.Errorf("%w: the whole image has digest %v, the manifest says %v", ErrContent, got, img.Digest)
+	}
+	return out, nil
+}
+
+// frames decodes every frame, and compares the chunks that they make.
+func (c *checker) frames(ctx context.Context, img *Image, r *Recipe, out Checked, digests []Digest) (Checked, error) {
+	table, err := c.read(nil, r.Table.Offset, r.Table.Length)
+	if err != nil {
+		return out, err
+	}
+	a := &applier{File: c.File, img: img, decoder: c.decoder, digests: digests}
+	if a.frames, err = ParseFrames(img, r, digests, table); err != nil {
+		return out, err
+	}
+	a.window = NewWindow(img, make([]byte, WindowSize(img, r)))
+	for i := range digests {
+		if err := ctx.Err(); err != nil {
+			return out, err
+		}
+		if _, _, err := a.fill(i, false); err != nil {
+			return out, fmt.Errorf("chunk %d: %w", i, err)
+		}
+		a.window.Keep(i)
+		out.Decoded++
+		if c.done += int64(img.ChunkLength(i)); c.progress != nil {
+			c.progress(c.done, c.total)
+		}
 	}
 	return out, nil
 }

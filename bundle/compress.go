@@ -20,23 +20,28 @@ type compressor interface {
 type builtIn struct{ plain, prefixed *zstd.Encoder }
 
 func newBuiltIn() (compressor, error) {
-	c := new(builtIn)
-	for _, z := range []**zstd.Encoder{&c.plain, &c.prefixed} {
-		var err error
-		*z, err = zstd.NewWriter(nil,
-			zstd.WithEncoderLevel(zstd.SpeedBestCompression),
-			// One goroutine per frame: how a frame comes out must not depend on the machine.
-			zstd.WithEncoderConcurrency(1),
-			zstd.WithWindowSize(MaxPrefix+MaxChunkSize),
-			zstd.WithSingleSegment(true),
-			// The table has a better digest of the frame, the chunk table of its content.
-			zstd.WithEncoderCRC(false),
-		)
-		if err != nil {
-			return nil, fmt.Errorf("set up zstd: %w", err)
-		}
+	plain, err := newEncoder(zstd.SpeedBestCompression)
+	if err != nil {
+		return nil, err
 	}
-	return c, nil
+	prefixed, err := newEncoder(zstd.SpeedBestCompression)
+	return &builtIn{plain, prefixed}, err
+}
+
+func newEncoder(level zstd.EncoderLevel) (*zstd.Encoder, error) {
+	z, err := zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(level),
+		// One goroutine per frame: how a frame comes out must not depend on the machine.
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(MaxPrefix+MaxChunkSize),
+		zstd.WithSingleSegment(true),
+		// The table has a better digest of the frame, the chunk table of its content.
+		zstd.WithEncoderCRC(false),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("set up zstd: %w", err)
+	}
+	return z, nil
 }
 
 func (c *builtIn) compress(chunk, prefix, scratch []byte) ([]byte, error) {

@@ -81,6 +81,20 @@ func (d *Decoder) Decode(dst []byte, want Digest, e Entry, enc []byte, from Basi
 	return nil
 }
 
+// DecodeFrame makes one frame of a chunk: enc are its encoded bytes, prefix is
+// what [Window.FramePrefix] says, and dst is as long as the frame. Bytes that are
+// not the signed ones are ErrEncoded, as in Decode. What comes out is good only
+// if the whole chunk has its digest.
+func (d *Decoder) DecodeFrame(dst []byte, f Frame, enc, prefix []byte) error {
+	if err := f.check(enc); err != nil {
+		return fmt.Errorf("decode frame: %w", err)
+	}
+	if err := d.expand(dst, f.Kind, enc, Basis{Prefix: prefix}); err != nil {
+		return fmt.Errorf("decode frame: %w", err)
+	}
+	return nil
+}
+
 func (d *Decoder) expand(dst []byte, kind Encoding, enc []byte, from Basis) error {
 	switch kind {
 	case Zero:

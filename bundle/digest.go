@@ -20,6 +20,16 @@ type Digest [DigestSize]byte
 // Sum is the digest of b.
 func Sum(b []byte) Digest { return sha256.Sum256(b) }
 
+// zeroDigest is the digest of n zeros.
+func zeroDigest(n int) (d Digest) {
+	hash := sha256.New()
+	var zeros [4096]byte
+	for ; n > 0; n -= len(zeros) {
+		hash.Write(zeros[:min(n, len(zeros))])
+	}
+	return Digest(hash.Sum(nil))
+}
+
 func (d Digest) String() string { return digestPrefix + hex.EncodeToString(d[:]) }
 
 // MarshalText is String.

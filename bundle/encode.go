@@ -47,7 +47,7 @@ func (w *fullWorker) encode(job *chunkJob) (encodedChunk, error) {
 		if e.bytes, err = w.compress(chunk, prefix, job.scratch[:0]); err != nil {
 			return e, err
 		}
-		if len(e.bytes) >= len(chunk) {
+		if job.scratch = e.bytes; len(e.bytes) >= len(chunk) {
 			e.kind, e.bytes = Raw, chunk
 		}
 	}

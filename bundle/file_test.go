@@ -278,7 +278,7 @@ func TestFileThatChangesUnderneath(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := filepath.Join(dir, "out")
-	if _, err := f.Apply(context.Background(), "rootfs", "", out, nil); !errors.Is(err, ErrTruncated) {
+	if _, err := f.Apply(context.Background(), "rootfs", nil, out, nil); !errors.Is(err, ErrTruncated) {
 		t.Errorf("Apply: %v; want ErrTruncated", err)
 	}
 	checkNoLitter(t, dir, "v1", "v2", "boot", "test.upb")
@@ -326,7 +326,7 @@ func TestWrongContent(t *testing.T) {
 		if _, err := f.Check(context.Background(), nil); !errors.Is(err, ErrContent) {
 			t.Errorf("%s: Check: %v; want ErrContent", name, err)
 		}
-		if _, err := f.Apply(context.Background(), "rootfs", "", filepath.Join(dir, "out"), nil); !errors.Is(err, ErrContent) {
+		if _, err := f.Apply(context.Background(), "rootfs", nil, filepath.Join(dir, "out"), nil); !errors.Is(err, ErrContent) {
 			t.Errorf("%s: Apply: %v; want ErrContent", name, err)
 		}
 		checkNoLitter(t, dir, "b")
@@ -366,7 +366,7 @@ func TestApplyFallsBack(t *testing.T) {
 				source = writeFile(t, dir, "source", tc.source)
 			}
 			out := filepath.Join(t.TempDir(), "out")
-			a, err := f.Apply(context.Background(), "rootfs", source, out, nil)
+			a, err := f.Apply(context.Background(), "rootfs", given(source), out, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -384,12 +384,12 @@ func TestApplyFallsBack(t *testing.T) {
 			}
 		})
 	}
-	if _, err := f.Apply(context.Background(), "kernel", "", filepath.Join(dir, "out"), nil); err == nil || !strings.Contains(err.Error(), "rootfs, bootloader") {
+	if _, err := f.Apply(context.Background(), "kernel", nil, filepath.Join(dir, "out"), nil); err == nil || !strings.Contains(err.Error(), "rootfs, bootloader") {
 		t.Errorf("Apply of an unknown class: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := f.Apply(ctx, "rootfs", "", filepath.Join(dir, "out"), nil); !errors.Is(err, context.Canceled) {
+	if _, err := f.Apply(ctx, "rootfs", nil, filepath.Join(dir, "out"), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("Apply: %v; want context.Canceled", err)
 	}
 	if _, err := f.Check(ctx, nil); !errors.Is(err, context.Canceled) {

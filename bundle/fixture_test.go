@@ -168,5 +168,16 @@ func (img *Image) setTables() {
 	img.Chunks.Length = n * DigestSize
 	for k := range img.Recipes {
 		img.Recipes[k].Table.Length = n * EntrySize
+		if img.Recipes[k].Kind == KindBlocks {
+			img.Recipes[k].Table.Length = n * FrameEntrySize
+		}
 	}
+}
+
+// given is a list of one source, or of none.
+func given(source string) []string {
+	if source == "" {
+		return nil
+	}
+	return []string{source}
 }

@@ -45,7 +45,7 @@ func buildGolden(t *testing.T) {
 	v1, v2, boot := goldenImages()
 	err := Build(context.Background(), goldenFile, Spec{
 		Compatible: []string{"demo-board"}, Version: "1.2", Sequence: 12, Floor: 10, Created: testTime,
-		ChunkSize: testChunk, Prefix: testChunk, Signers: []sign.Signer{signer},
+		ChunkSize: testChunk, Prefix: testChunk, Blocks: true, Signers: []sign.Signer{signer},
 		Images: []ImageSpec{
 			{Class: "rootfs", Path: writeFile(t, dir, "v2", v2), Deltas: []SourceSpec{{Path: writeFile(t, dir, "v1", v1)}}},
 			{Class: "bootloader", Path: writeFile(t, dir, "boot", boot)},
@@ -78,7 +78,7 @@ func TestGolden(t *testing.T) {
 		want          []byte
 	}{{"rootfs", "", v2}, {"rootfs", source, v2}, {"bootloader", "", boot}} {
 		out := filepath.Join(dir, "out")
-		a, err := f.Apply(context.Background(), tc.class, tc.source, out, nil)
+		a, err := f.Apply(context.Background(), tc.class, given(tc.source), out, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,12 +144,17 @@ func example(t *testing.T, golden []byte) string {
 		}
 		dump(&b, "Payload %d to %d: %s", payload[e.Offset:][:e.Length], e.Offset, e.Offset+e.Length-1, what)
 	}
-	fmt.Fprint(&b, "### What the recipe tables say\n\n| image | recipe | chunk | kind | payload offset | length |\n|---|---|---|---|---|---|\n")
+	fmt.Fprint(&b, "### What the recipe tables say\n\n| image | recipe | chunk or frame | kind | payload offset | length |\n|---|---|---|---|---|---|\n")
 	for i := range m.Images {
 		img := &m.Images[i]
 		for k := range img.Recipes {
 			r := &img.Recipes[k]
-			entries, err := ParseTable(img, r, payload[r.Table.Offset:][:r.Table.Length])
+			table := payload[r.Table.Offset:][:r.Table.Length]
+			if r.Kind == KindBlocks {
+				describeFrames(t, &b, img, k, payload[img.Chunks.Offset:][:img.Chunks.Length], table)
+				continue
+			}
+			entries, err := ParseTable(img, r, table)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -160,6 +165,23 @@ func example(t *testing.T, golden []byte) string {
 	}
 	b.WriteString("\n")
 	return b.String()
+}
+
+func describeFrames(t *testing.T, b *strings.Builder, img *Image, k int, chunks, table []byte) {
+	t.Helper()
+	digests, err := ParseChunks(img, chunks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	frames, err := ParseFrames(img, &img.Recipes[k], digests, table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range digests {
+		for n, f := range frames.Frames(i) {
+			fmt.Fprintf(b, "| %s | %d, blocks | %d, frame %d | %v | %d | %d |\n", img.Class, k, i, n, f.Kind, f.Offset, f.Length)
+		}
+	}
 }
 
 func dump(b *strings.Builder, caption string, content []byte, args ...any) {
@@ -202,6 +224,7 @@ func TestLimitsInTheDescription(t *testing.T) {
 		"Envelope, bytes": MaxEnvelope, "Images": MaxImages, "Recipes of one image": MaxRecipes,
 		"Entries of `compatible`": MaxCompatible, "Chunks of one image": MaxChunks,
 		"Smallest chunk size, bytes": MinChunkSize, "Largest chunk size, bytes": MaxChunkSize, "Longest prefix, bytes": MaxPrefix,
+		"Frames of one image": MaxFrames, "Shortest frame, bytes": MinFrame, "Longest frame, bytes": MaxFrame,
 		"Class, characters": maxClass, "Label, characters": maxLabel,
 		"Annotations": maxAnnotations, "Annotation value, bytes": maxAnnotationValue,
 	} {

@@ -10,8 +10,8 @@ import (
 // extents yields the extents of the payload in the one order that is allowed,
 // each with words for an error: docs/bundle-format.md#payload. First come all
 // tables, so that a device gets those of an image in one range; then the data
-// of the deltas, then that of the full recipes, which a device with a known
-// source never fetches.
+// of the deltas, of the blocks recipes, and of the full ones, which a device
+// with a known source never fetches.
 func (m *Manifest) extents() iter.Seq2[*Extent, string] {
 	return func(yield func(*Extent, string) bool) {
 		for i := range m.Images {
@@ -25,7 +25,7 @@ func (m *Manifest) extents() iter.Seq2[*Extent, string] {
 				}
 			}
 		}
-		for _, kind := range []string{KindDelta, KindFull} {
+		for _, kind := range kinds {
 			for i := range m.Images {
 				img := &m.Images[i]
 				for k := range img.Recipes {

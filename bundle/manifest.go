@@ -47,19 +47,23 @@ type Image struct {
 	ChunkSize int64  `json:"chunk_size"`
 	// Chunks pins the chunk table: the digest of every chunk.
 	Chunks Table `json:"chunks"`
-	// Recipes lists any number of deltas and then exactly one full recipe.
+	// Recipes lists any number of deltas, then at most one blocks recipe, and
+	// then exactly one full recipe.
 	Recipes []Recipe `json:"recipes"`
 }
 
 // A Recipe is one way to make an image's chunks.
 type Recipe struct {
 	Kind string `json:"kind"`
-	// Source is what a delta starts from; nil for the full recipe.
+	// Source is what a delta starts from; nil for other recipes.
 	Source *Source `json:"source,omitempty"`
-	// Prefix is how many bytes before a chunk are its dictionary, if its
-	// encoding is Prefixed.
+	// Frame is the length of the pieces of a blocks recipe; 0 for other recipes.
+	Frame int64 `json:"frame,omitempty"`
+	// Prefix is how many bytes before a chunk or a frame are its dictionary, if
+	// its encoding is Prefixed.
 	Prefix int64 `json:"prefix,omitempty"`
-	// Table pins the recipe table: kind, length and digest of every encoded chunk.
+	// Table pins the recipe table: kind, length and digest of every encoded
+	// chunk, or of every frame.
 	Table Table  `json:"table"`
 	Data  Extent `json:"data"`
 }
@@ -68,7 +72,13 @@ type Recipe struct {
 const (
 	KindFull  = "full"
 	KindDelta = "delta"
+	// KindBlocks is for a device that has some other image: it makes what it can
+	// from that, and fetches the rest in small frames.
+	KindBlocks = "blocks"
 )
+
+// kinds in the order in which their data lie in the payload.
+var kinds = []string{KindDelta, KindBlocks, KindFull}
 
 // A Source is the image that a delta was made against.
 type Source struct {
@@ -109,11 +119,19 @@ func (img *Image) ChunkLength(i int) int {
 	return int(min(img.ChunkSize, img.Size-int64(i)*img.ChunkSize))
 }
 
+// Blocks is the blocks recipe, or nil.
+func (img *Image) Blocks() *Recipe {
+	if n := len(img.Recipes); n > 1 && img.Recipes[n-2].Kind == KindBlocks {
+		return &img.Recipes[n-2]
+	}
+	return nil
+}
+
 // Full is the recipe that needs no source. Every valid image has it.
 func (img *Image) Full() *Recipe { return &img.Recipes[len(img.Recipes)-1] }
 
 // Download is the number of bytes a device fetches to make img by r, the
-// envelope apart: both tables and the data.
+// envelope apart: both tables and the data. By a blocks recipe it is at most that.
 func (r *Recipe) Download(img *Image) int64 {
 	return img.Chunks.Length + r.Table.Length + r.Data.Length
 }

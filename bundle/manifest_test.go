@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -225,10 +226,34 @@ var manifestAttacks = map[string]struct {
 		r[0], r[2] = r[2], r[0]
 		m.place()
 	}, "full recipe last"},
-	"no full recipe":        {func(m *Manifest) { m.Images[0].Recipes = m.Images[0].Recipes[:2]; m.place() }, "full recipe last"},
-	"two full recipes":      {func(m *Manifest) { m.Images[0].Recipes[1] = m.Images[0].Recipes[2]; m.place() }, "full recipe last"},
-	"no recipes":            {func(m *Manifest) { m.Images[0].Recipes = nil; m.place() }, "recipes"},
-	"unknown kind":          {func(m *Manifest) { m.Images[0].Recipes[0].Kind = "blocks" }, "unknown kind"},
+	"no full recipe":       {func(m *Manifest) { m.Images[0].Recipes = m.Images[0].Recipes[:2]; m.place() }, "full recipe last"},
+	"two full recipes":     {func(m *Manifest) { m.Images[0].Recipes[1] = m.Images[0].Recipes[2]; m.place() }, "full recipe last"},
+	"no recipes":           {func(m *Manifest) { m.Images[0].Recipes = nil; m.place() }, "recipes"},
+	"unknown kind":         {func(m *Manifest) { m.Images[0].Recipes[0].Kind = "frames" }, "unknown kind"},
+	"negative prefix":      {func(m *Manifest) { m.Images[0].Recipes[0].Prefix = -1 }, "prefix"},
+	"prefix too long":      {func(m *Manifest) { m.Images[0].Recipes[2].Prefix = MaxPrefix + 1 }, "prefix"},
+	"delta with frames":    {func(m *Manifest) { m.Images[0].Recipes[0].Frame = MinFrame }, "frame"},
+	"full with frames":     {func(m *Manifest) { m.Images[0].Recipes[2].Frame = MinFrame }, "frame"},
+	"blocks with a source": {func(m *Manifest) { m.addBlocks().Source = &Source{Size: 1} }, "source"},
+	"blocks, no frames":    {func(m *Manifest) { m.addBlocks().Frame = 0 }, "frame"},
+	"blocks before a delta": {func(m *Manifest) {
+		m.addBlocks()
+		r := m.Images[0].Recipes
+		r[0], r[2] = r[2], r[0]
+		m.place()
+	}, "deltas come first"},
+	"blocks twice": {func(m *Manifest) {
+		m.addBlocks()
+		m.Images[0].Recipes[1] = m.Images[0].Recipes[2]
+		m.place()
+	}, "at most one blocks"},
+	"blocks last":           {func(m *Manifest) { m.addBlocks(); m.Images[0].Recipes = m.Images[0].Recipes[:3]; m.place() }, "exactly one full recipe last"},
+	"frames too short":      {func(m *Manifest) { m.addBlocks().Frame = MinFrame / 2 }, "frame"},
+	"frames too long":       {func(m *Manifest) { m.addBlocks().Frame = 2 * testChunk }, "frame"},
+	"negative frames":       {func(m *Manifest) { m.addBlocks().Frame = -MinFrame }, "frame"},
+	"frame table too long":  {func(m *Manifest) { m.addBlocks().Table.Length = 12 * FrameEntrySize; m.place() }, "table"},
+	"part of a frame entry": {func(m *Manifest) { m.addBlocks().Table.Length = FrameEntrySize + 1; m.place() }, "table"},
+	"negative frame table":  {func(m *Manifest) { m.addBlocks().Table.Length = -FrameEntrySize; m.place() }, "table"},
 	"kind in upper case":    {func(m *Manifest) { m.Images[0].Recipes[0].Kind = "Delta" }, "unknown kind"},
 	"delta without source":  {func(m *Manifest) { m.Images[0].Recipes[0].Source = nil }, "source"},
 	"full with a source":    {func(m *Manifest) { m.Images[0].Recipes[2].Source = &Source{Size: 1} }, "source"},
@@ -306,7 +331,13 @@ func genManifest(t *rapid.T) *Manifest {
 			s := &Source{Digest: d, Size: rapid.Int64Range(1, MaxChunks*MaxChunkSize).Draw(t, "source size"), BuildID: label.Draw(t, "build id")}
 			img.Recipes = append(img.Recipes, Recipe{Kind: KindDelta, Source: s, Data: Extent{Length: data.Draw(t, "data")}})
 		}
-		img.Recipes = append(img.Recipes, Recipe{Kind: KindFull, Data: Extent{Length: data.Draw(t, "data")}})
+		prefix := rapid.Int64Range(0, MaxPrefix)
+		if rapid.Bool().Draw(t, "blocks") {
+			img.Recipes = append(img.Recipes, Recipe{
+				Kind: KindBlocks, Frame: frameOf(img.Size, img.ChunkSize), Prefix: prefix.Draw(t, "frame prefix"), Data: Extent{Length: data.Draw(t, "data")},
+			})
+		}
+		img.Recipes = append(img.Recipes, Recipe{Kind: KindFull, Prefix: prefix.Draw(t, "prefix"), Data: Extent{Length: data.Draw(t, "data")}})
 		img.setTables()
 		m.Images = append(m.Images, img)
 	}
@@ -356,4 +387,13 @@ func FuzzManifest(f *testing.F) {
 			t.Fatalf("accepted %q", b)
 		}
 	})
+}
+
+// addBlocks gives the first image a blocks recipe.
+func (m *Manifest) addBlocks() *Recipe {
+	img := &m.Images[0]
+	r := Recipe{Kind: KindBlocks, Frame: MinFrame, Prefix: 1000, Table: Table{Extent: Extent{Length: 11 * FrameEntrySize}}, Data: Extent{Length: 700}}
+	img.Recipes = slices.Insert(img.Recipes, len(img.Recipes)-1, r)
+	m.place()
+	return img.Blocks()
 }

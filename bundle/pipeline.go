@@ -12,15 +12,20 @@ import (
 
 // An encodedChunk is what a recipe holds for one chunk.
 type encodedChunk struct {
+	// kind is Prefixed if that of any frame is.
 	kind    Encoding
 	bytes   []byte
 	encoded Digest // of bytes
 	decoded Digest // of the chunk
+	// framed says that the chunk's part of the recipe table is table.
+	framed bool
+	table  []byte
 }
 
 // A chunkWorker encodes chunks. Each goroutine has its own.
 type chunkWorker interface {
-	// encode may keep its result in the job's scratch.
+	// encode may keep its result in the job's scratch, for which it may leave a
+	// larger one.
 	encode(job *chunkJob) (encodedChunk, error)
 	close()
 }
@@ -132,9 +137,6 @@ func (p *pipeline) work(ctx context.Context, todo <-chan *chunkJob) error {
 		e, err := w.encode(job)
 		if err != nil {
 			return fmt.Errorf("encode chunk %d: %w", job.index, err)
-		}
-		if cap(e.bytes) > cap(job.scratch) && (e.kind == Zstd || e.kind == Prefixed) {
-			job.scratch = e.bytes
 		}
 		job.result <- e
 	}

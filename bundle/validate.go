@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/updaterd/updaterd/bundle/blocks"
 )
 
 // Limits of a manifest: docs/bundle-format.md#limits. They bound what a device
@@ -23,6 +25,10 @@ const (
 	MaxPrefix        = 4 << 20
 	DefaultChunkSize = 1 << 20
 	DefaultPrefix    = 4 << 20
+	// MaxFrames bounds the table of a blocks recipe: 256 Ki frames are 7 MiB.
+	MaxFrames = 1 << 18
+	MinFrame  = blocks.Size
+	MaxFrame  = blocks.MaxFrame
 
 	maxClass           = 32
 	maxLabel           = 128
@@ -102,7 +108,7 @@ func (img *Image) validate() error {
 	sources := make(map[Digest]bool)
 	for i := range img.Recipes {
 		r := &img.Recipes[i]
-		if err := r.validate(img, i == len(img.Recipes)-1); err != nil {
+		if err := r.validate(img, i); err != nil {
 			return fmt.Errorf("image %q: recipe %d: %w", img.Class, i, err)
 		}
 		if r.Source == nil {
@@ -116,14 +122,18 @@ func (img *Image) validate() error {
 	return nil
 }
 
-func (r *Recipe) validate(img *Image, last bool) error {
+// validate checks recipe i of an image.
+func (r *Recipe) validate(img *Image, i int) error {
+	left := len(img.Recipes) - i
 	switch {
-	case r.Kind != KindFull && r.Kind != KindDelta:
+	case !slices.Contains(kinds, r.Kind):
 		return fmt.Errorf("unknown kind %.32q", r.Kind)
-	case last != (r.Kind == KindFull):
-		return fmt.Errorf("kind %q: deltas come first, and exactly one full recipe last", r.Kind)
+	case (left == 1) != (r.Kind == KindFull), r.Kind == KindBlocks && left != 2:
+		return fmt.Errorf("kind %q: deltas come first, then at most one blocks recipe, and exactly one full recipe last", r.Kind)
 	case (r.Kind == KindDelta) != (r.Source != nil):
-		return fmt.Errorf("kind %q: a delta names its source, a full recipe has none", r.Kind)
+		return fmt.Errorf("kind %q: a delta names its source, other recipes have none", r.Kind)
+	case (r.Kind == KindBlocks) != (r.Frame != 0):
+		return fmt.Errorf("kind %q: a blocks recipe says how long a frame is, other recipes have none", r.Kind)
 	}
 	if s := r.Source; s != nil {
 		if s.Size < 1 || s.Size > MaxChunks*MaxChunkSize {
@@ -138,12 +148,33 @@ func (r *Recipe) validate(img *Image, last bool) error {
 	if r.Prefix < 0 || r.Prefix > MaxPrefix {
 		return fmt.Errorf("prefix of %d bytes, want at most %d", r.Prefix, MaxPrefix)
 	}
-	if want := int64(img.ChunkCount()) * EntrySize; r.Table.Length != want {
-		return fmt.Errorf("table of %d bytes, want %d", r.Table.Length, want)
+	if err := r.validateTable(img); err != nil {
+		return err
 	}
 	// An encoded chunk is never longer than the chunk, so neither is the data.
 	if r.Data.Length < 0 || r.Data.Length > img.Size {
 		return fmt.Errorf("data of %d bytes for an image of %d", r.Data.Length, img.Size)
+	}
+	return nil
+}
+
+func (r *Recipe) validateTable(img *Image) error {
+	if r.Kind != KindBlocks {
+		if want := int64(img.ChunkCount()) * EntrySize; r.Table.Length != want {
+			return fmt.Errorf("table of %d bytes, want %d", r.Table.Length, want)
+		}
+		return nil
+	}
+	if f := r.Frame; f < MinFrame || f > min(MaxFrame, img.ChunkSize) || f&(f-1) != 0 {
+		return fmt.Errorf("frame of %d bytes, want a power of two from %d to %d, and no more than a chunk", f, MinFrame, MaxFrame)
+	}
+	frames := (img.Size-1)/r.Frame + 1
+	if frames > MaxFrames {
+		return fmt.Errorf("%d frames, at most %d; make them longer", frames, MaxFrames)
+	}
+	// Chunks that are all zeros have no entries.
+	if n := r.Table.Length; n < 0 || n > frames*FrameEntrySize || n%FrameEntrySize != 0 {
+		return fmt.Errorf("table of %d bytes, want a multiple of %d and at most %d", n, FrameEntrySize, frames*FrameEntrySize)
 	}
 	return nil
 }

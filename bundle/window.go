@@ -84,6 +84,17 @@ func (w *Window) Prefix(r *Recipe, i int, read func(j int, chunk []byte) error) 
 	return last[max(0, int64(len(last))-min(r.Prefix, int64(i-from)*w.img.ChunkSize)):], nil
 }
 
+// FramePrefix is the prefix of frame k of chunk i, whose place was asked for
+// last. The frames before it are in that place, and [Window.Prefix] has seen to
+// the chunks before it.
+func (w *Window) FramePrefix(r *Recipe, i, k int) []byte {
+	if i == 0 {
+		return nil
+	}
+	end := int64(i-w.first)*w.img.ChunkSize + int64(k)*r.Frame
+	return w.buf[max(0, end-r.Prefix):end]
+}
+
 // room is how many chunks there may be before the one in hand.
 func (w *Window) room() int { return int(int64(len(w.buf))/w.img.ChunkSize) - 1 }
 

@@ -46,7 +46,7 @@ func TestZstdProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	made := filepath.Join(dir, "made")
-	if _, err := f.Apply(context.Background(), "rootfs", "", made, nil); err != nil || !bytes.Equal(readFile(t, made), image) {
+	if _, err := f.Apply(context.Background(), "rootfs", nil, made, nil); err != nil || !bytes.Equal(readFile(t, made), image) {
 		t.Errorf("Apply: %v, or another image", err)
 	}
 	if a := f.Manifest.Annotations; len(a) != 2 || a["notes"] != "hello" || !strings.HasPrefix(a["compressor"], "zstd 1.") || !strings.HasSuffix(a["compressor"], ", level 19") {

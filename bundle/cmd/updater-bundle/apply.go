@@ -6,15 +6,17 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/sign/cli"
 )
 
-const aboutApply = `Usage: updater-bundle apply --keyring DIR --image CLASS [--source OLDFILE] -o OUT FILE
+const aboutApply = `Usage: updater-bundle apply --keyring DIR --image CLASS [--source OLDFILE]... -o OUT FILE
 
 Makes an image from a bundle as a device does. With --source it takes the delta
-for that older image; a chunk that does not come out right, because the source
-was touched, comes from the full recipe instead. Tells how many chunks that
-were and the bytes a device would have downloaded.
+for that older image, or, if there is none and the bundle has a blocks recipe,
+what all sources have of the new image. A chunk that does not come out right,
+because the source was touched, comes from the bundle alone. Tells how many
+chunks that were and the bytes a device would have downloaded.
 
   updater-bundle apply --keyring keys/ --image rootfs --source v1.1.ext4 -o v1.2.ext4 demo-1.2.0.upb
 `
@@ -22,7 +24,8 @@ were and the bytes a device would have downloaded.
 func (c *command) apply(ctx context.Context, args []string) error {
 	f := c.Flags("apply", aboutApply)
 	class := f.String("image", "", "`CLASS` of the image to make")
-	source := f.String("source", "", "`OLDFILE`: an older image; without it the full recipe is taken")
+	var sources cli.List
+	f.Var(&sources, "source", "`OLDFILE`: an older image; may be given again; without it the full recipe is taken")
 	out := f.String("o", "", "write the image to `OUT`")
 	trust := cli.TrustOptions(f)
 	operands, err := c.Parse(f, args, "FILE")
@@ -32,7 +35,7 @@ func (c *command) apply(ctx context.Context, args []string) error {
 	if trust.Dir == "" || *class == "" || *out == "" {
 		return cli.Misuse("--keyring, --image and -o are needed")
 	}
-	if err := cli.Apart(*out, operands[0], *source); err != nil {
+	if err := cli.Apart(*out, append(sources, operands[0])...); err != nil {
 		return err
 	}
 	file, err := open(trust, operands[0])
@@ -41,7 +44,7 @@ func (c *command) apply(ctx context.Context, args []string) error {
 	}
 	defer file.Close()
 	report, end := c.progress("applying")
-	a, err := file.Apply(ctx, *class, *source, *out, report)
+	a, err := file.Apply(ctx, *class, sources, *out, report)
 	end()
 	if err != nil {
 		return err
@@ -49,6 +52,9 @@ func (c *command) apply(ctx context.Context, args []string) error {
 	img := file.Manifest.Image(*class)
 	fmt.Fprintf(c.Stdout, "recipe: %s (%s)\n", img.Recipes[a.Recipe].Kind, a.Why)
 	fmt.Fprintf(c.Stdout, "chunks: %d, %d from patches, %d fell back to the full recipe\n", a.Chunks, a.Patched, a.Fallback)
+	if img.Recipes[a.Recipe].Kind == bundle.KindBlocks {
+		fmt.Fprintf(c.Stdout, "frames: %d from the sources, the others in %d ranges\n", a.Reused, a.Requests)
+	}
 	fmt.Fprintf(c.Stdout, "download: %d bytes, %d of them for the fall-back\n", a.Fetched, a.FallbackBytes)
 	fmt.Fprintf(c.Stdout, "%s: %d bytes, %v\n", *out, img.Size, img.Digest)
 	return nil

@@ -19,7 +19,7 @@ const aboutCreate = `Usage: updater-bundle create --compatible NAME --version VE
 
 Makes a signed bundle. Each image is a raw image of a slot class. It is always
 there in full; --delta-from adds a much smaller way for devices that have
-exactly that older image.
+exactly that older image, and --blocks one for devices that have some other.
 
 The same input, options and time give the same bytes, the signature apart. The
 time is --created, else SOURCE_DATE_EPOCH, else now.
@@ -48,6 +48,7 @@ func (c *command) create(ctx context.Context, args []string) error {
 	f.Var(&o.buildIDs, "build-id", "`CLASS=ID`: the build id of an image")
 	f.Var(&o.annotations, "annotation", "`KEY=VALUE`: signed text that devices ignore; may be given again")
 	f.Int64Var(&o.chunkSize, "chunk-size", bundle.DefaultChunkSize, "`BYTES` of a chunk, a power of two")
+	f.BoolVar(&o.blocks, "blocks", false, "also make a blocks recipe, for devices with some other older image")
 	f.StringVar(&o.compressor, "compressor", "builtin", "`NAME` of what compresses: builtin or zstd")
 	out := f.String("o", "", "write the bundle to `OUT`")
 	keys := cli.KeyOptions(f)
@@ -114,10 +115,11 @@ type createOptions struct {
 	version, created, compressor                      string
 	sequence, floor                                   uint64
 	chunkSize                                         int64
+	blocks                                            bool
 }
 
 func (o *createOptions) spec(sequenceSet bool, getenv func(string) (string, bool)) (bundle.Spec, error) {
-	s := bundle.Spec{Compatible: o.compatible, Version: o.version, Floor: o.floor, Sequence: o.sequence, ChunkSize: o.chunkSize}
+	s := bundle.Spec{Compatible: o.compatible, Version: o.version, Floor: o.floor, Sequence: o.sequence, ChunkSize: o.chunkSize, Blocks: o.blocks}
 	if o.chunkSize < bundle.MinChunkSize || o.chunkSize > bundle.MaxChunkSize || o.chunkSize&(o.chunkSize-1) != 0 {
 		return s, fmt.Errorf("--chunk-size %d: want a power of two from %d to %d", o.chunkSize, bundle.MinChunkSize, bundle.MaxChunkSize)
 	}

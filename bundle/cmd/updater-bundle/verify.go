@@ -57,7 +57,10 @@ func (c *command) verify(ctx context.Context, args []string) error {
 	}
 	for _, r := range checked {
 		what := "all decoded, the whole image has the signed digest"
-		if r.Kind != bundle.KindFull {
+		switch r.Kind {
+		case bundle.KindBlocks:
+			what = "all frames decoded"
+		case bundle.KindDelta:
 			what = fmt.Sprintf("%d decoded, %d need the source", r.Decoded, r.Chunks-r.Decoded)
 		}
 		fmt.Fprintf(c.Stdout, "%s: %s: %d chunks (%s) authentic, %s\n", r.Class, r.Kind, r.Chunks, size(r.Bytes), what)
