@@ -24,7 +24,7 @@ import (
 )
 
 // memoryLimit bounds the heap and what the runtime keeps for it.
-const memoryLimit = 20 << 20
+const memoryLimit = 24 << 20
 
 // version is set by the Makefile.
 var version = "unknown"

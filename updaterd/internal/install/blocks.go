@@ -17,15 +17,15 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // slot of 5 GiB. Two blocks with one checksum are found by the read-back, which
 // compares digests, and then the whole chunk is written.
 func checksums(b []byte) []uint32 {
-	sums := make([]uint32, 0, blocks(len(b)))
+	sums := make([]uint32, 0, blockCount(len(b)))
 	for off := 0; off < len(b); off += blockSize {
 		sums = append(sums, crc32.Checksum(b[off:min(off+blockSize, len(b))], castagnoli))
 	}
 	return sums
 }
 
-// blocks is the number of blocks that n bytes take.
-func blocks(n int) int { return (n + blockSize - 1) / blockSize }
+// blockCount is the number of blocks that n bytes take.
+func blockCount(n int) int { return (n + blockSize - 1) / blockSize }
 
 // put writes chunk i, which was verified, but for blocks that were found in
 // place. Of chunk 0 it keeps back the first block.
@@ -65,5 +65,5 @@ func inPlace(b []byte, was []uint32, k int) bool {
 // wrote counts n bytes that were written.
 func (w *work) wrote(n int) {
 	w.stats.Written += int64(n)
-	w.stats.Blocks += int64(blocks(n))
+	w.stats.Blocks += int64(blockCount(n))
 }

@@ -7,16 +7,14 @@ import (
 	"io"
 	"os"
 	"slices"
-
-	"github.com/updaterd/updaterd/bundle"
 )
 
-// A feed delivers the encoded bytes of the chunks of one image, in the order in
+// A feed delivers the encoded bytes of the units of one image, in the order in
 // which they are asked for. They are not authenticated yet; nil means that the
 // feed does not have them. They are good until the next call.
 type feed interface {
-	next(ctx context.Context, i int) ([]byte, error)
-	// ahead is what is still to be fetched for chunks that were not asked for yet.
+	next(ctx context.Context, u int) ([]byte, error)
+	// ahead is what is still to be fetched for units that were not asked for yet.
 	ahead() int64
 	Close() error
 }
@@ -24,19 +22,27 @@ type feed interface {
 // supply opens a slot's feed and makes sure, before any slot is touched, that
 // the needed chunks can be had: in store mode what is missing is stored first.
 func (w *work) supply(ctx context.Context, s *slot) error {
+	need := s.need
+	if s.frames != nil {
+		var err error
+		if need, err = w.lookup(ctx, s); err != nil {
+			return err
+		}
+	}
 	if w.p.key.mode == ModeStream {
-		s.feed = &streamFeed{p: w.p, entries: s.entries, need: s.need, buf: w.encoded}
+		s.feed = &streamFeed{p: w.p, units: s.units, need: need, buf: w.encoded}
 		return w.p.within(w.ahead())
 	}
 	feed := openStored(s.image, s.store, w.encoded)
 	s.feed = feed
-	lost := slices.DeleteFunc(slices.Clone(s.need), func(i int) bool {
-		return feed.at[i] >= 0 || s.entries[i].Length == 0
+	lost := slices.DeleteFunc(slices.Clone(need), func(u int) bool {
+		_, n := s.units.place(u)
+		return feed.at[u] >= 0 || n == 0
 	})
 	if len(lost) == 0 {
 		return nil
 	}
-	// The slot had them when Download looked, and has them no longer.
+	// The slots had them when Download looked, and have them no longer.
 	if err := w.p.restock(ctx, s.image, lost, w.encoded); err != nil {
 		return err
 	}
@@ -47,14 +53,14 @@ func (w *work) supply(ctx context.Context, s *slot) error {
 
 // A storedFeed reads what is stored.
 type storedFeed struct {
-	entries []bundle.Entry
-	f       *os.File // nil if there is none
-	at      []int64
-	buf     []byte
+	units units
+	f     *os.File // nil if there is none
+	at    []int64
+	buf   []byte
 }
 
 func openStored(img *image, store store, buf []byte) *storedFeed {
-	s := &storedFeed{entries: img.entries, buf: buf, at: img.locate(nil, 0)}
+	s := &storedFeed{units: img.units, buf: buf, at: img.locate(nil, 0)}
 	// A file that is missing is one that has no chunks.
 	f, err := os.Open(store.path(storeKey(img.recipe), fileData))
 	if err != nil {
@@ -67,10 +73,12 @@ func openStored(img *image, store store, buf []byte) *storedFeed {
 	return s
 }
 
-func (s *storedFeed) next(_ context.Context, i int) ([]byte, error) {
-	e := s.entries[i]
-	if e.Length == 0 || s.at[i] >= 0 && stored(s.f, s.at[i], e, s.buf) {
-		return s.buf[:e.Length], nil
+func (s *storedFeed) next(_ context.Context, u int) ([]byte, error) {
+	if s.at[u] >= 0 {
+		return stored(s.f, s.at[u], s.units, u, s.buf), nil
+	}
+	if _, n := s.units.place(u); n == 0 {
+		return s.buf[:0], nil
 	}
 	return nil, nil
 }
@@ -84,34 +92,34 @@ func (s *storedFeed) Close() error {
 	return s.f.Close()
 }
 
-// A streamFeed reads the chunks that are needed from the remote file: a run of
+// A streamFeed reads the units that are needed from the remote file: a run of
 // neighbours is one range.
 type streamFeed struct {
-	p       *plan
-	entries []bundle.Entry
-	need    []int // not yet delivered
-	buf     []byte
+	p     *plan
+	units units
+	need  []int // not yet delivered
+	buf   []byte
 
 	run     io.ReadCloser
 	at, end int64 // of the run, in the payload
 	base    int64 // of the payload when the run was opened
 }
 
-func (s *streamFeed) next(ctx context.Context, i int) ([]byte, error) {
-	for len(s.need) > 0 && s.need[0] != i {
+func (s *streamFeed) next(ctx context.Context, u int) ([]byte, error) {
+	for len(s.need) > 0 && s.need[0] != u {
 		s.need = s.need[1:]
 	}
 	if len(s.need) == 0 {
 		return nil, nil // it was delivered
 	}
-	e := s.entries[i]
-	b := s.buf[:e.Length]
-	if e.Length == 0 {
+	off, n := s.units.place(u)
+	b := s.buf[:n]
+	if n == 0 {
 		s.need = s.need[1:]
 		return b, nil
 	}
 	for {
-		err := s.seek(ctx, e.Offset)
+		err := s.seek(ctx, off)
 		if err == nil {
 			var n int
 			n, err = io.ReadFull(s.run, b)
@@ -139,7 +147,7 @@ func (s *streamFeed) seek(ctx context.Context, off int64) error {
 	if err := s.p.connect(); err != nil {
 		return err
 	}
-	n := join(s.entries, s.need, off)[0].n
+	n := join(s.units, s.need, off)[0].n
 	if err := s.p.within(n); err != nil {
 		return err
 	}
@@ -151,7 +159,7 @@ func (s *streamFeed) seek(ctx context.Context, off int64) error {
 	return nil
 }
 
-func (s *streamFeed) ahead() int64 { return length(join(s.entries, s.need, 0)) }
+func (s *streamFeed) ahead() int64 { return length(join(s.units, s.need, 0)) }
 
 func (s *streamFeed) Close() error {
 	if s.run == nil {

@@ -64,8 +64,9 @@ type slot struct {
 
 	// entries are the recipe's, but for chunks that are taken from the full recipe.
 	entries []bundle.Entry
-	need    []int // chunks to write, in order
-	unfit   []int // those of them that the source does not yield
+	need    []int  // chunks to write, in order
+	unfit   []int  // those of them that the source does not yield
+	found   *found // where the frames of a blocks recipe are
 	// inline: a chunk that is unfit is made at once, not with the others.
 	inline bool
 	// was has the checksums of the blocks of needed chunks, as they were read.
@@ -176,6 +177,9 @@ func (w *work) close() {
 		}
 		if s.feed != nil {
 			s.feed.Close()
+		}
+		if s.found != nil {
+			s.found.Close()
 		}
 	}
 	if w.dec != nil {

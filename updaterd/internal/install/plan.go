@@ -35,6 +35,7 @@ type plan struct {
 	moves  int    // times the remote file was replaced since something was achieved
 	tally  tally  // of the job in hand, as it was stored last
 	before int64  // bytes that the job fetched before this plan
+	wasted int64  // bytes of the tables of blocks recipes that turned out to save nothing
 }
 
 // An image is one image of a plan.
@@ -45,8 +46,12 @@ type image struct {
 	recipe  *bundle.Recipe
 	source  string // device that a delta reads
 	digests []bundle.Digest
-	zeros   bundle.Digest // of a chunk of ChunkSize zeros
-	entries []bundle.Entry
+	zeros   bundle.Digest  // of a chunk of ChunkSize zeros
+	entries []bundle.Entry // nil in a blocks recipe
+	frames  *frameUnits    // of a blocks recipe
+	units   units          // the entries or the frames
+	raw     [2][]byte      // both tables, until they are stored
+	data    int64          // bytes of data that are expected to be fetched
 	full    []bundle.Entry // of the full recipe, once a delta did not fit
 }
 
@@ -60,15 +65,11 @@ const maxMoves = 3
 
 // count works out what the plan costs on the wire.
 func (p *plan) count() {
-	head := int64(len(p.head))
+	head := int64(len(p.head)) + p.wasted
 	p.cost = update.Cost{Minimum: head, Expected: head, Maximum: head}
 	for _, img := range p.images {
-		n := img.recipe.Download(img.Image)
-		p.cost.Maximum += n
-		if p.e.holds(p.target, img.Image) {
-			n -= img.recipe.Data.Length
-		}
-		p.cost.Expected += n
+		p.cost.Maximum += img.recipe.Download(img.Image)
+		p.cost.Expected += img.expected()
 		if full := img.Full(); img.recipe != full && p.e.o.Fallback == FallbackFull {
 			p.cost.Maximum += full.Table.Length + full.Data.Length
 		}
@@ -76,6 +77,45 @@ func (p *plan) count() {
 	if budget := p.e.o.ByteBudget; budget > 0 {
 		p.cost.Maximum = min(p.cost.Maximum, max(budget, p.cost.Expected))
 	}
+}
+
+// expected is what an image is expected to cost.
+func (img *image) expected() int64 { return img.Chunks.Length + img.recipe.Table.Length + img.data }
+
+// estimate finds out what the blocks recipes save: it takes their tables and a
+// pass over the slots, unless that takes too long. A recipe that saves nothing
+// is given up for the full one.
+func (p *plan) estimate(ctx context.Context) error {
+	for _, img := range p.images {
+		if img.recipe.Kind != bundle.KindBlocks || p.remote == nil {
+			continue
+		}
+		if err := p.tables(ctx, img); err != nil {
+			return err
+		}
+		all := slices.Collect(bundle.Order(img.ChunkCount()))
+		need := make([]bool, len(all))
+		for i := range need {
+			need[i] = true
+		}
+		soon, cancel := context.WithTimeout(ctx, p.e.o.InspectTimeout/2)
+		found, err := p.search(soon, img, need)
+		cancel()
+		if err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			continue // all of it is the most that it can cost
+		}
+		data := length(join(img.units, found.missing(all), 0))
+		found.Close()
+		img.data = min(img.data, data)
+		if full := img.Full(); img.expected() >= full.Download(img.Image) {
+			p.wasted += img.Chunks.Length + img.recipe.Table.Length
+			*img = image{Image: img.Image, slot: img.slot, device: img.device, recipe: full, data: full.Data.Length}
+		}
+	}
+	return nil
 }
 
 // settle works out what depends on the mode.
@@ -106,7 +146,7 @@ func (p *plan) release() *update.Release {
 	for _, img := range p.images {
 		r.Images = append(r.Images, update.ReleaseImage{
 			Class: img.Class, Size: img.Size, Digest: img.Digest.String(), BuildID: img.BuildID,
-			Recipe: img.recipe.Kind, Download: img.recipe.Download(img.Image),
+			Recipe: img.recipe.Kind, Download: img.expected(),
 		})
 	}
 	return r
@@ -222,9 +262,15 @@ func (p *plan) region(ctx context.Context, off int64, b []byte, check func([]byt
 
 // chunk fetches the encoded bytes of one chunk.
 func (p *plan) chunk(ctx context.Context, e bundle.Entry, b []byte) ([]byte, error) {
-	b = b[:e.Length]
-	err := p.region(ctx, e.Offset, b, func(b []byte) error {
-		if bundle.Sum(b) != e.Digest {
+	return p.unit(ctx, chunkUnits{e}, 0, b)
+}
+
+// unit fetches the encoded bytes of one unit.
+func (p *plan) unit(ctx context.Context, all units, u int, b []byte) ([]byte, error) {
+	off, n := all.place(u)
+	b = b[:n]
+	err := p.region(ctx, off, b, func(b []byte) error {
+		if !all.good(u, b) {
 			return bundle.ErrEncoded
 		}
 		return nil
@@ -235,10 +281,18 @@ func (p *plan) chunk(ctx context.Context, e bundle.Entry, b []byte) ([]byte, err
 // tables makes sure that an image's tables are there: from the store, or
 // fetched, in one range if they are neighbours, and then stored.
 func (p *plan) tables(ctx context.Context, img *image) error {
-	if img.entries != nil {
-		return nil
-	}
 	key := storeKey(img.recipe)
+	if img.units != nil {
+		if img.raw[0] == nil || p.key.mode == "" {
+			return nil
+		}
+		// Inspect fetched them, which stores nothing.
+		err := errors.Join(p.e.store.save(key, fileChunks, img.raw[0]), p.e.store.save(key, fileTable, img.raw[1]))
+		if img.raw = [2][]byte{}; p.key.mode == ModeStream {
+			return nil
+		}
+		return unstored(err)
+	}
 	chunks, table := p.e.store.load(key, fileChunks, img.Chunks.Length), p.e.store.load(key, fileTable, img.recipe.Table.Length)
 	if chunks != nil && table != nil && img.parse(chunks, table) == nil {
 		return nil
@@ -275,6 +329,10 @@ func (p *plan) tables(ctx context.Context, img *image) error {
 			return distrusted(err)
 		}
 	}
+	if p.key.mode == "" {
+		img.raw = [2][]byte{chunks, table}
+		return nil
+	}
 	err := errors.Join(p.e.store.save(key, fileChunks, chunks), p.e.store.save(key, fileTable, table))
 	if p.key.mode == ModeStream {
 		return nil // it was worth a try: a restart would have them at hand
@@ -288,13 +346,31 @@ func (img *image) parse(chunks, table []byte) error {
 	if err != nil {
 		return err
 	}
-	entries, err := bundle.ParseTable(img.Image, img.recipe, table)
-	if err != nil {
-		return err
+	if img.recipe.Kind == bundle.KindBlocks {
+		t, err := bundle.ParseFrames(img.Image, img.recipe, digests, table)
+		if err != nil {
+			return err
+		}
+		img.frames = newFrameUnits(img.Image, img.recipe, t)
+		img.units = img.frames
+	} else {
+		entries, err := bundle.ParseTable(img.Image, img.recipe, table)
+		if err != nil {
+			return err
+		}
+		img.entries, img.units = entries, chunkUnits(entries)
 	}
-	img.digests, img.entries = digests, entries
+	img.digests = digests
 	img.zeros = bundle.Sum(make([]byte, img.ChunkSize))
 	return nil
+}
+
+// perChunk is the number of units of a chunk.
+func (img *image) perChunk() int {
+	if img.frames != nil {
+		return img.frames.per
+	}
+	return 1
 }
 
 // is reports whether b is chunk i. A large image may be mostly zeros, and those

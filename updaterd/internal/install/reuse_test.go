@@ -145,7 +145,7 @@ func TestKilledBetweenRuns(t *testing.T) {
 	v1, v2 := systems()
 	data := build(t, nil, "rootfs", nil, v2)
 	v, bimg, rec, entries := recipe(t, data, "full")
-	img := &image{Image: bimg, recipe: rec, entries: entries}
+	img := &image{Image: bimg, recipe: rec, entries: entries, units: chunkUnits(entries)}
 	lacks := []int{1, 2, 5, 7, 8, 10, 0}
 	killed, kept := 0, 0
 	for seed := range uint64(12) {
@@ -345,13 +345,13 @@ func TestSlotChangesAfterDownload(t *testing.T) {
 func TestLocate(t *testing.T) {
 	_, v2 := systems()
 	_, bimg, rec, entries := recipe(t, build(t, nil, "rootfs", nil, v2), "full")
-	img := &image{Image: bimg, recipe: rec, entries: entries}
+	img := &image{Image: bimg, recipe: rec, entries: entries, units: chunkUnits(entries)}
 	start := func(i int) int64 { return entries[i].Offset - rec.Data.Offset }
-	all := join(entries, slices.Collect(bundle.Order(len(entries))), rec.Data.Offset)
+	all := join(chunkUnits(entries), slices.Collect(bundle.Order(len(entries))), rec.Data.Offset)
 	if len(all) != 1 || all[0] != (run{0, rec.Data.Length}) {
 		t.Fatalf("all chunks make %v", all)
 	}
-	two := join(entries, []int{2, 8, 9}, rec.Data.Offset)
+	two := join(chunkUnits(entries), []int{2, 8, 9}, rec.Data.Offset)
 	at := img.locate(two, length(two))
 	for i, got := range at {
 		want := map[int]int64{2: 0, 8: int64(entries[2].Length), 9: int64(entries[2].Length + entries[8].Length)}[i]
@@ -380,7 +380,7 @@ func TestLocate(t *testing.T) {
 func FuzzRuns(f *testing.F) {
 	_, v2 := systems()
 	_, bimg, rec, entries := recipe(f, build(f, nil, "rootfs", nil, v2), "full")
-	img := &image{Image: bimg, recipe: rec, entries: entries}
+	img := &image{Image: bimg, recipe: rec, entries: entries, units: chunkUnits(entries)}
 	f.Add(appendRuns(nil, []run{{0, 10}, {rec.Data.Length - 1, 1}}), int64(11))
 	f.Add(appendRuns(nil, []run{{-1, 10}}), int64(0))
 	f.Add([]byte{1}, int64(1<<62))

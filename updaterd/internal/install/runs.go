@@ -6,32 +6,29 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
-
-	"github.com/updaterd/updaterd/bundle"
 )
 
-// A run is a range of a recipe's data: encoded chunks that are neighbours there.
+// A run is a range of a recipe's data: units that are neighbours there.
 type run struct{ off, n int64 }
 
-// bridge is the longest gap between two needed chunks that is fetched along
+// bridge is the longest gap between two needed units that is fetched along
 // with them: a request of its own costs about as much in headers, and a round
 // trip on top.
 const bridge = 2 << 10
 
-// join makes runs, by their offset from start, of the chunks in need, which
-// lists them in the order of the data. Chunks without bytes make none.
-func join(entries []bundle.Entry, need []int, start int64) (runs []run) {
-	for _, i := range need {
-		e := entries[i]
-		if e.Length == 0 {
+// join makes runs, by their offset from start, of the units in need, which lists
+// them in the order of the data. Units without bytes make none.
+func join(all units, need []int, start int64) (runs []run) {
+	for _, u := range need {
+		off, n := all.place(u)
+		if off -= start; n == 0 {
 			continue
 		}
-		off := e.Offset - start
 		if k := len(runs) - 1; k >= 0 && off-(runs[k].off+runs[k].n) <= bridge {
-			runs[k].n = off + int64(e.Length) - runs[k].off
+			runs[k].n = off + int64(n) - runs[k].off
 			continue
 		}
-		runs = append(runs, run{off, int64(e.Length)})
+		runs = append(runs, run{off, int64(n)})
 	}
 	return runs
 }
@@ -87,28 +84,29 @@ func parseRuns(b []byte, data int64) []run {
 	return runs
 }
 
-// locate finds chunks in a file of size bytes that holds runs one after the
+// locate finds units in a file of size bytes that holds runs one after the
 // other: where each begins, or -1. Of several copies the last one counts: the
 // ones before it were bad.
 func (img *image) locate(runs []run, size int64) []int64 {
-	at := make([]int64, len(img.entries))
-	for i := range at {
-		at[i] = -1
+	at := make([]int64, img.units.count())
+	for u := range at {
+		at[u] = -1
 	}
-	order := slices.Collect(bundle.Order(len(at)))
+	order := slices.Collect(img.units.order())
 	start, base := img.recipe.Data.Offset, int64(0)
 	for _, r := range runs {
-		k, _ := slices.BinarySearchFunc(order, start+r.off, func(i int, off int64) int {
-			return cmp.Compare(img.entries[i].Offset, off)
+		k, _ := slices.BinarySearchFunc(order, start+r.off, func(u int, off int64) int {
+			from, _ := img.units.place(u)
+			return cmp.Compare(from, off)
 		})
 		for ; k < len(order); k++ {
-			e := img.entries[order[k]]
-			skip := e.Offset - start - r.off
-			end := skip + int64(e.Length)
+			off, n := img.units.place(order[k])
+			skip := off - start - r.off
+			end := skip + int64(n)
 			if end > r.n || base+end > size {
 				break
 			}
-			if e.Length > 0 {
+			if n > 0 {
 				at[order[k]] = base + skip
 			}
 		}

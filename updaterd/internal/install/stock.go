@@ -8,29 +8,28 @@ import (
 	"io"
 	"os"
 
-	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
 
 // A stock is what of one image's recipe is at hand: stored, or in the target
-// slot already. Its data file holds runs of encoded chunks in the order in which
-// they were fetched; the file of runs says which. The runs are written before
-// the data, and nothing in either is believed: what counts is a chunk whose
-// digest matches, so whatever a power cut leaves of the two costs bytes at most.
+// slot already. Its data file holds runs of units in the order in which they
+// were fetched; the file of runs says which. The runs are written before the
+// data, and nothing in either is believed: what counts is a unit whose digest
+// matches, so whatever a power cut leaves of the two costs bytes at most.
 type stock struct {
 	p    *plan
 	img  *image
 	path string // of the data file
 	runs []run  // what it holds
-	size int64  // its length up to the last good chunk
+	size int64  // its length up to the last good unit
 	at   []int64
-	here []bool // chunks that the target slot has at their place
+	here []bool // units that need not come: the slots have what they are for
 	buf  []byte // one chunk
 }
 
 func (p *plan) newStock(img *image, buf []byte) *stock {
 	path := p.e.store.path(storeKey(img.recipe), fileData)
-	return &stock{p: p, img: img, path: path, buf: buf, here: make([]bool, len(img.entries))}
+	return &stock{p: p, img: img, path: path, buf: buf, here: make([]bool, img.units.count())}
 }
 
 // survey finds out what is at hand. The slot is read only for chunks that are
@@ -67,8 +66,8 @@ func (p *plan) restock(ctx context.Context, img *image, list []int, buf []byte) 
 
 // runsOf reads what the data file of a recipe is said to hold.
 func (s store) runsOf(img *image) []run {
-	// More runs than twice the chunks are not worth their bookkeeping.
-	limit := int64(2*len(img.entries)+64) * runSize
+	// More runs than twice the units are not worth their bookkeeping.
+	limit := int64(2*img.units.count()+64) * runSize
 	return parseRuns(load(s.path(storeKey(img.recipe), fileRuns), limit), img.recipe.Data.Length)
 }
 
@@ -90,61 +89,90 @@ func (s *stock) check(ctx context.Context) error {
 		return unstored(err)
 	}
 	s.at = s.img.locate(s.runs, info.Size())
-	for i := range bundle.Order(len(s.at)) {
+	for u := range s.at {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if s.at[i] < 0 {
+		if s.at[u] < 0 {
 			continue
 		}
-		if e := s.img.entries[i]; stored(f, s.at[i], e, s.buf) {
-			s.size = max(s.size, s.at[i]+int64(e.Length))
+		if b := stored(f, s.at[u], s.img.units, u, s.buf); b != nil {
+			s.size = max(s.size, s.at[u]+int64(len(b)))
 		} else {
-			s.at[i] = -1
+			s.at[u] = -1
 		}
 	}
-	// Behind the last good chunk is part of one at most, and not worth keeping.
+	// Behind the last good unit is part of one at most, and not worth keeping.
 	s.runs = cutAt(s.runs, s.size)
 	return nil
 }
 
-// stored reads one encoded chunk into buf; a medium that cannot give it back is
-// as good as one that gives back something else.
-func stored(f io.ReaderAt, at int64, e bundle.Entry, buf []byte) bool {
-	b := buf[:e.Length]
-	if _, err := f.ReadAt(b, at); err != nil {
-		return false
+// stored reads the encoded bytes of a unit into buf; nil if the medium does not
+// give them back, or gives back something else.
+func stored(f io.ReaderAt, at int64, all units, u int, buf []byte) []byte {
+	_, n := all.place(u)
+	if _, err := f.ReadAt(buf[:n], at); err != nil || !all.good(u, buf[:n]) {
+		return nil
 	}
-	return bundle.Sum(b) == e.Digest
+	return buf[:n]
 }
 
-// look reads from the target slot the chunks that are not stored.
+// look finds out which units need not come. The target slot is read only for
+// chunks of which something is not stored.
 func (s *stock) look(ctx context.Context) error {
 	missing := s.missing()
 	if len(missing) == 0 {
 		return nil
 	}
+	per := s.img.perChunk()
 	dev, err := s.p.e.open(s.img.device, false)
 	if err != nil {
 		return nil // then nothing is there; Install will say what is wrong with it
 	}
 	defer dev.Close()
-	for _, i := range missing {
+	// What is not known to be in place counts as going to be overwritten.
+	need := make([]bool, s.img.ChunkCount())
+	for i := range need {
+		need[i] = true
+	}
+	last := -1
+	for _, u := range missing {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		b := s.buf[:s.img.ChunkLength(i)]
-		_, err := dev.ReadAt(b, int64(i)*s.img.ChunkSize)
-		s.here[i] = err == nil && s.img.is(i, b)
+		i := u / per
+		if i != last {
+			b := s.buf[:s.img.ChunkLength(i)]
+			_, err := dev.ReadAt(b, int64(i)*s.img.ChunkSize)
+			need[i], last = err != nil || !s.img.is(i, b), i
+		}
+		s.here[u] = !need[i]
+	}
+	if s.img.frames == nil {
+		return nil
+	}
+	found, err := s.p.search(ctx, s.img, need)
+	if err != nil {
+		return err
+	}
+	defer found.Close()
+	for _, u := range s.missing() {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		s.here[u] = found.read(u, s.buf) != nil
 	}
 	return nil
 }
 
-// missing lists the chunks that have to be fetched, in the order of the data.
+// missing lists the units that have to be fetched, in the order of the data.
 func (s *stock) missing() (list []int) {
-	for i := range bundle.Order(len(s.at)) {
-		if s.at[i] < 0 && !s.here[i] && s.img.entries[i].Length > 0 {
-			list = append(list, i)
+	for u := range s.img.units.order() {
+		if s.at[u] >= 0 || s.here[u] {
+			continue
+		}
+		if _, n := s.img.units.place(u); n > 0 {
+			list = append(list, u)
 		}
 	}
 	return list
@@ -152,14 +180,15 @@ func (s *stock) missing() (list []int) {
 
 // wanted are the runs that have to be fetched.
 func (s *stock) wanted() []run {
-	return join(s.img.entries, s.missing(), s.img.recipe.Data.Offset)
+	return join(s.img.units, s.missing(), s.img.recipe.Data.Offset)
 }
 
 // kept is the number of stored bytes that are good.
 func (s *stock) kept() (n int64) {
-	for i, at := range s.at {
+	for u, at := range s.at {
 		if at >= 0 {
-			n += int64(s.img.entries[i].Length)
+			_, length := s.img.units.place(u)
+			n += int64(length)
 		}
 	}
 	return n
@@ -194,8 +223,8 @@ func (s *stock) fetch(ctx context.Context, tell func(int64)) error {
 		}
 		// It came, and is not what was signed. Whose fault it is, the link's, the
 		// server's or that of the medium with the store, one chunk shows.
-		if _, err := s.p.chunk(ctx, s.img.entries[missing[0]], s.buf); err != nil {
-			return fmt.Errorf("chunk %d: %w", missing[0], err)
+		if _, err := s.p.unit(ctx, s.img.units, missing[0], s.buf); err != nil {
+			return fmt.Errorf("chunk %d: %w", missing[0]/s.img.perChunk(), err)
 		}
 		round++
 	}

@@ -21,6 +21,7 @@ import (
 //
 //	<manifest digest>.<mode>     header and envelope of the release in hand
 //	<manifest digest>.tally      what the job has cost so far
+//	<image digest>.index         hashes of the blocks of a slot that has the image
 //	<recipe table digest>/       what belongs to one recipe:
 //	    chunks, table, full      its image's chunk table, its own, the full recipe's
 //	    data                     its encoded chunks, as far as they were needed and came
@@ -138,6 +139,9 @@ func (s store) prune(p *plan) error {
 		keep[headName(p.key.digest, tallyName)] = true
 		for _, img := range p.images {
 			keep[storeKey(img.recipe)] = true
+		}
+		for _, r := range p.e.o.Records() {
+			keep[headName(r.Digest, indexName)] = true
 		}
 	}
 	entries, err := os.ReadDir(s.dir)

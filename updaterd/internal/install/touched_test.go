@@ -65,7 +65,7 @@ func TestTouchedBlocks(t *testing.T) {
 			touched[k*blockSize+rng.IntN(blockSize)] ^= 0x20
 		}
 		list := unfit(t, data, touched)
-		runs := join(full, list, 0)
+		runs := join(chunkUnits(full), list, 0)
 		extra := img.Full().Table.Length + length(runs)
 		encoded := int64(0)
 		for _, i := range list {
@@ -171,7 +171,7 @@ func TestGoesOnAfterTheBudget(t *testing.T) {
 		if got := r.target(); !bytes.Equal(got, v2) {
 			t.Fatal("the slot is not what was installed")
 		}
-		most := length(join(full, list, 0)) + 40_000
+		most := length(join(chunkUnits(full), list, 0)) + 40_000
 		if stats.Fetched > most || stats.Written > lengths(list, img)+firstBlock {
 			t.Errorf("%s: %+v, want at most %d bytes fetched", mode, stats, most)
 		}

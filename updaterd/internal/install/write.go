@@ -59,7 +59,7 @@ func (w *work) write(ctx context.Context, s *slot) error {
 	for _, i := range s.unfit {
 		s.entries[i] = s.full[i]
 	}
-	feed := &streamFeed{p: w.p, entries: s.entries, need: s.unfit, buf: w.encoded}
+	feed := &streamFeed{p: w.p, units: chunkUnits(s.entries), need: s.unfit, buf: w.encoded}
 	defer feed.Close()
 	if err := w.p.within(w.ahead() + feed.ahead()); err != nil {
 		return fmt.Errorf("%d chunks have to come from the full recipe, because the source is not what the delta was made for: %w", len(s.unfit), err)
@@ -83,11 +83,7 @@ func (w *work) make(ctx context.Context, s *slot, f feed, list []int) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		enc, err := f.next(ctx, i)
-		if err != nil {
-			return fmt.Errorf("chunk %d: %w", i, err)
-		}
-		b, err := w.decode(ctx, s, i, enc)
+		b, err := w.produce(ctx, s, f, i)
 		if errors.Is(err, errUnfit) {
 			s.unfit = append(s.unfit, i)
 			continue
@@ -97,7 +93,7 @@ func (w *work) make(ctx context.Context, s *slot, f feed, list []int) error {
 		}
 		s.window.Keep(i)
 		w.p.achieved()
-		if s.entries[i].Kind == bundle.Patch {
+		if s.frames == nil && s.entries[i].Kind == bundle.Patch {
 			w.stats.Reused += int64(len(b))
 		}
 		if err := w.put(s, i, b); err != nil {
@@ -112,6 +108,18 @@ func (w *work) make(ctx context.Context, s *slot, f feed, list []int) error {
 		w.progress(int64(len(b)))
 	}
 	return nil
+}
+
+// produce makes chunk i in its place in the window.
+func (w *work) produce(ctx context.Context, s *slot, f feed, i int) ([]byte, error) {
+	if s.frames != nil {
+		return w.assemble(ctx, s, f, i)
+	}
+	enc, err := f.next(ctx, i)
+	if err != nil {
+		return nil, err
+	}
+	return w.decode(ctx, s, i, enc)
 }
 
 func (s *slot) sync() error {
@@ -242,14 +250,7 @@ func (s *slot) compare(i int) error {
 }
 
 func (w *work) rewrite(ctx context.Context, s *slot, i int, cause error) error {
-	var enc []byte
-	if w.p.key.mode == ModeStore {
-		var err error
-		if enc, err = s.feed.next(ctx, i); err != nil {
-			return err
-		}
-	}
-	b, err := w.decode(ctx, s, i, enc)
+	b, err := w.produce(ctx, s, s.feed, i)
 	if err != nil {
 		return fmt.Errorf("chunk %d: %w", i, err)
 	}

@@ -46,7 +46,7 @@ type ReleaseImage struct {
 	Size     int64  `json:"size"`
 	Digest   string `json:"digest"`
 	BuildID  string `json:"build_id,omitempty"`
-	Recipe   string `json:"recipe"`   // "full" or "delta"
+	Recipe   string `json:"recipe"`   // "full", "blocks" or "delta"
 	Download int64  `json:"download"` // bytes for that recipe
 }
 
@@ -56,7 +56,9 @@ type ReleaseImage struct {
 // has to come from the full recipe after all. The slot itself is not read for
 // it, which may take a minute: Expected leaves out an image of which the target
 // slot's record says that it is there, and counts chunks that are there by
-// chance, which Download does not fetch.
+// chance, which Download does not fetch. Only for a blocks recipe both slots are
+// searched, because nothing else tells what it costs; if that takes half the
+// time of an inspection, Expected is all of the recipe.
 type Cost struct {
 	Minimum, Expected, Maximum int64
 }
