@@ -80,11 +80,14 @@ func TestOnlyBlocksThatDifferAreWritten(t *testing.T) {
 					}
 				}
 				rel := r.inspect(mode)
-				_, err := r.run(t.Context(), rel, quiet)
+				stats, err := r.run(t.Context(), rel, quiet)
 				if err != nil {
 					t.Fatal(err)
 				}
 				r.holds(v2, before)
+				if stats.Written != bytesWanted {
+					t.Errorf("%d bytes written, want %d", stats.Written, bytesWanted)
+				}
 				if !maps.Equal(d.writes, want) {
 					t.Errorf("blocks written %v, want %v", sorted(d.writes), sorted(want))
 				}
