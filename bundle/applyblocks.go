@@ -10,10 +10,6 @@ import (
 	"github.com/updaterd/updaterd/bundle/blocks"
 )
 
-// frameGap is how many bytes between two frames are fetched for nothing rather
-// than to ask for each of them: about what a request costs.
-const frameGap = 16 << 10
-
 // search looks in every source for the frames of the blocks recipe.
 func (w *applier) search(ctx context.Context, r *Recipe) error {
 	b, err := w.read(nil, r.Table.Offset, r.Table.Length)
@@ -30,7 +26,7 @@ func (w *applier) search(ctx context.Context, r *Recipe) error {
 		}
 	}
 	w.Fetched = w.img.Chunks.Length + r.Table.Length
-	for run := range blocks.Ranges(w.missing, frameGap) {
+	for run := range blocks.Ranges(w.missing, blocks.Gap) {
 		w.Requests++
 		w.Fetched += run.Length
 	}

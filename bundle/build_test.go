@@ -139,62 +139,6 @@ func TestBuildIsDeterministic(t *testing.T) {
 	}
 }
 
-// Each chunk has the bytes before it, chunk 0 apart, and no more than it may.
-func TestPrefix(t *testing.T) {
-	dir := t.TempDir()
-	spec := testSpec(t, dir)
-	// Each chunk is noise that is found so many chunks before it, too.
-	image := noise(20*testChunk, 1)
-	again := map[int]int{2: 2, 4: 3, 6: 1, 9: 2, 13: 3, 17: 4}
-	for i := range 20 {
-		if back, ok := again[i]; ok {
-			copy(image[i*testChunk:(i+1)*testChunk], image[(i-back)*testChunk:])
-		}
-	}
-	spec.Images = []ImageSpec{{Class: "rootfs", Path: writeFile(t, dir, "image", image)}}
-	for name, tc := range map[string]struct {
-		prefix int64
-		want   []int
-	}{
-		"none":                 {-1, nil},
-		"one chunk":            {testChunk, []int{6}},
-		"a chunk and a half":   {testChunk + testChunk/2, []int{6, 9}},
-		"two chunks":           {2 * testChunk, []int{6, 9}},
-		"three chunks":         {3 * testChunk, []int{4, 6, 9, 13}},
-		"as many as there are": {MaxPrefix, []int{4, 6, 9, 13, 17}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			spec.Prefix = tc.prefix
-			out := filepath.Join(t.TempDir(), "out")
-			if err := Build(context.Background(), out, spec); err != nil {
-				t.Fatal(err)
-			}
-			f := openTest(t, out)
-			img := &f.Manifest.Images[0]
-			entries, err := f.Table(img, img.Full())
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got []int
-			for i, e := range entries {
-				if e.Kind == Prefixed {
-					got = append(got, i)
-				}
-			}
-			if !slices.Equal(got, tc.want) || img.Full().Prefix != max(0, tc.prefix) && got != nil {
-				t.Errorf("chunks %v have a prefix of %d, want %v", got, img.Full().Prefix, tc.want)
-			}
-			if _, err := f.Check(context.Background(), nil); err != nil {
-				t.Error(err)
-			}
-			made := filepath.Join(dir, "made")
-			if _, err := f.Apply(context.Background(), "rootfs", nil, made, nil); err != nil || !bytes.Equal(readFile(t, made), image) {
-				t.Errorf("Apply: %v, or another image", err)
-			}
-		})
-	}
-}
-
 func TestDeltaThatDoesNotPay(t *testing.T) {
 	dir := t.TempDir()
 	spec := testSpec(t, dir)

@@ -78,7 +78,7 @@ type frameWorker struct {
 func newFrameWorker(frame int, chunks []Digest) (chunkWorker, error) {
 	// Not the best level: its tables are so large that to set them up takes most
 	// of the time, once for each frame.
-	z, err := newEncoder(zstd.SpeedBetterCompression)
+	z, err := newEncoder(zstd.WithEncoderLevel(zstd.SpeedBetterCompression))
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ const (
 	MaxChunkSize     = 4 << 20
 	MaxPrefix        = 4 << 20
 	DefaultChunkSize = 1 << 20
-	DefaultPrefix    = 4 << 20
+	DefaultPrefix    = 2 << 20
 	// MaxFrames bounds the table of a blocks recipe: 256 Ki frames are 7 MiB.
 	MaxFrames = 1 << 18
 	MinFrame  = blocks.Size

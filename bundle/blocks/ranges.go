@@ -4,6 +4,10 @@ package blocks
 
 import "iter"
 
+// Gap is how many bytes between two pieces are better fetched for nothing than
+// to ask for each of them: docs/compression.md.
+const Gap = 8 << 10
+
 // A Range is a piece of a recipe's data.
 type Range struct{ Offset, Length int64 }
 

@@ -21,7 +21,8 @@ const aboutInfo = `Usage: updater-bundle info [--keyring DIR [--threshold NUMBER
 
 Tells what is in a bundle: the release, its images, and for each recipe its
 kind, the source it needs and the bytes a device downloads for it (tables and
-data; the envelope comes on top once).
+data; the envelope comes on top once). With a blocks recipe it downloads the
+table and those data that no image of its own has.
 
 Without --keyring nobody checks the signatures, and the output says so: such a
 bundle may come from anyone.
@@ -86,6 +87,7 @@ type aboutImage struct {
 type aboutRecipe struct {
 	Kind     string         `json:"kind"`
 	Source   *bundle.Source `json:"source,omitempty"`
+	Frame    int64          `json:"frame,omitempty"`
 	Prefix   int64          `json:"prefix,omitempty"`
 	Download int64          `json:"download"`
 }
@@ -145,7 +147,7 @@ func describeManifest(m *bundle.Manifest, head int64) *about {
 		}
 		for k := range img.Recipes {
 			r := &img.Recipes[k]
-			one.Recipes = append(one.Recipes, aboutRecipe{Kind: r.Kind, Source: r.Source, Prefix: r.Prefix, Download: r.Download(img)})
+			one.Recipes = append(one.Recipes, aboutRecipe{Kind: r.Kind, Source: r.Source, Frame: r.Frame, Prefix: r.Prefix, Download: r.Download(img)})
 		}
 		a.Images = append(a.Images, one)
 	}
@@ -187,6 +189,9 @@ func (c *command) printImages(m *bundle.Manifest) {
 		for k := range img.Recipes {
 			r := &img.Recipes[k]
 			from := "none"
+			if r.Kind == bundle.KindBlocks {
+				from = "any image, which saves a part"
+			}
 			if r.Source != nil {
 				from = r.Source.Digest.String()
 				if r.Source.BuildID != "" {
