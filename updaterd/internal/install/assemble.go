@@ -81,8 +81,8 @@ func (a *assembly) unit(k int) int { return a.i*a.frames.per + k }
 
 // reuses reports whether frame k is to be read from a slot.
 func (a *assembly) reuses(k int, frame bundle.Frame) bool {
-	if _, lost := a.lost[k]; lost {
-		return false
+	if _, lost := a.lost[k]; lost || a.found == nil {
+		return false // nothing was looked for if nothing was to be written
 	}
 	_, ok := a.found.place(a.i, k, frame)
 	return ok

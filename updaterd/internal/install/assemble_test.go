@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/updaterd/updaterd/bundle"
+	"github.com/updaterd/updaterd/bundle/blocks"
 	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
 
@@ -201,7 +202,7 @@ func TestBlocksTouchedAfterTheIndex(t *testing.T) {
 					extra -= int64(n)
 				}
 				// Between them and frames that were absent before there may be a bridge.
-				if least, most := rel.Download.Expected+extra-bridge, rel.Download.Expected+extra+int64(len(is))*bridge; spent < least || spent > most || stats.Fetched != spent {
+				if least, most := rel.Download.Expected+extra-blocks.Gap, rel.Download.Expected+extra+int64(len(is))*blocks.Gap; spent < least || spent > most || stats.Fetched != spent {
 					t.Errorf("%d bytes served, %d fetched, want %d to %d", spent, stats.Fetched, least, most)
 				}
 			})
@@ -322,6 +323,53 @@ func TestBlockIndexIsKept(t *testing.T) {
 	}
 	if left := must(os.ReadDir(r.o.Dir)); len(left) > 0 {
 		t.Errorf("Clean left %v", left)
+	}
+}
+
+// A job for which the full recipe was better goes on with it.
+func TestChoiceOfBlocksIsKept(t *testing.T) {
+	_, v2 := relatives()
+	data := build(t, withBlocks, "rootfs", nil, v2)
+	for _, booted := range [][]byte{noise(77, 12*chunkSize), v2[2*chunkSize:]} {
+		r := newRig(t, data, booted, nil)
+		rel := r.inspect(ModeStore)
+		if err := r.engine.Download(t.Context(), rel, quiet); err != nil {
+			t.Fatal(err)
+		}
+		r.server.Close()
+		r.restart()
+		again, err := r.engine.Reopen(t.Context(), r.url(), rel.Digest, "b", update.InstallOptions{})
+		if err != nil || again.Images[0].Recipe != rel.Images[0].Recipe {
+			t.Fatalf("%+v, %v; want recipe %s again", again, err, rel.Images[0].Recipe)
+		}
+		if stats, err := r.run(t.Context(), again, quiet); err != nil || stats.Fetched > 0 {
+			t.Fatalf("%+v, %v", stats, err)
+		}
+		r.holds(v2, nil)
+	}
+}
+
+// A medium that loses a chunk once gets it again, also if it is the only one.
+func TestBlocksAreWrittenAgain(t *testing.T) {
+	v1, v2 := relatives()
+	data := build(t, withBlocks, "rootfs", nil, v2)
+	for _, mode := range modes {
+		for _, target := range [][]byte{nil, append([]byte{^v2[0]}, v2[1:]...)} {
+			r := relativeRig(t, data, v1, target)
+			lost := false
+			m := &flash{}
+			m.corrupt = func(off int64, p []byte) {
+				if off == 6*chunkSize && !lost && m.writes > 1 && len(m.cache) == 0 && bytes.Equal(m.stable[7*chunkSize:8*chunkSize], v2[7*chunkSize:8*chunkSize]) {
+					lost = true
+					p[5000] ^= 1
+				}
+			}
+			r.onMedium(m)
+			r.install(mode)
+			if !lost || !bytes.Equal(m.stable[:len(v2)], v2) {
+				t.Errorf("%s: lost %v, content equal %v", mode, lost, bytes.Equal(m.stable[:len(v2)], v2))
+			}
+		}
 	}
 }
 

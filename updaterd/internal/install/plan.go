@@ -87,7 +87,18 @@ func (img *image) expected() int64 { return img.Chunks.Length + img.recipe.Table
 // is given up for the full one.
 func (p *plan) estimate(ctx context.Context) error {
 	for _, img := range p.images {
-		if img.recipe.Kind != bundle.KindBlocks || p.remote == nil {
+		if img.recipe.Kind != bundle.KindBlocks {
+			continue
+		}
+		full := img.Full()
+		if p.remote == nil {
+			// It goes on as it was begun.
+			stored := func(r *bundle.Recipe) bool {
+				return p.e.store.load(storeKey(r), fileTable, r.Table.Length) != nil
+			}
+			if stored(full) && !stored(img.recipe) {
+				img.recipe, img.data = full, full.Data.Length
+			}
 			continue
 		}
 		if err := p.tables(ctx, img); err != nil {
@@ -110,7 +121,7 @@ func (p *plan) estimate(ctx context.Context) error {
 		data := length(join(img.units, found.missing(all), 0))
 		found.Close()
 		img.data = min(img.data, data)
-		if full := img.Full(); img.expected() >= full.Download(img.Image) {
+		if img.expected() >= full.Download(img.Image) {
 			p.wasted += img.Chunks.Length + img.recipe.Table.Length
 			*img = image{Image: img.Image, slot: img.slot, device: img.device, recipe: full, data: full.Data.Length}
 		}

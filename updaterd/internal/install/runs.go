@@ -11,11 +11,6 @@ import (
 // A run is a range of a recipe's data: units that are neighbours there.
 type run struct{ off, n int64 }
 
-// bridge is the longest gap between two needed units that is fetched along
-// with them: a request of its own costs about as much in headers, and a round
-// trip on top.
-const bridge = 2 << 10
-
 // join makes runs, by their offset from start, of the units in need, which lists
 // them in the order of the data. Units without bytes make none.
 func join(all units, need []int, start int64) (runs []run) {
@@ -24,7 +19,7 @@ func join(all units, need []int, start int64) (runs []run) {
 		if off -= start; n == 0 {
 			continue
 		}
-		if k := len(runs) - 1; k >= 0 && off-(runs[k].off+runs[k].n) <= bridge {
+		if k := len(runs) - 1; k >= 0 && off-(runs[k].off+runs[k].n) <= all.gap() {
 			runs[k].n = off + int64(n) - runs[k].off
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"iter"
 
 	"github.com/updaterd/updaterd/bundle"
+	"github.com/updaterd/updaterd/bundle/blocks"
 )
 
 // units are what of a recipe's data can be fetched on its own: encoded chunks,
@@ -19,6 +20,9 @@ type units interface {
 	place(u int) (off int64, n int)
 	// good reports whether b are the encoded bytes.
 	good(u int, b []byte) bool
+	// gap is the longest one between two needed units that is fetched along with
+	// them, because a request of its own costs more.
+	gap() int64
 }
 
 // chunkUnits are numbered as the chunks are.
@@ -28,6 +32,11 @@ func (c chunkUnits) count() int                { return len(c) }
 func (c chunkUnits) order() iter.Seq[int]      { return bundle.Order(len(c)) }
 func (c chunkUnits) place(u int) (int64, int)  { return c[u].Offset, c[u].Length }
 func (c chunkUnits) good(u int, b []byte) bool { return bundle.Sum(b) == c[u].Digest }
+
+func (c chunkUnits) gap() int64 { return bridge }
+
+// bridge is about what the headers of a request and its answer cost.
+const bridge = 2 << 10
 
 // frameUnits are numbered through all chunks, each of which has the same number
 // of numbers, also if it needs fewer.
@@ -67,5 +76,7 @@ func (f *frameUnits) place(u int) (int64, int) {
 	frame := f.frame(u)
 	return frame.Offset, frame.Length
 }
+
+func (f *frameUnits) gap() int64 { return blocks.Gap }
 
 func (f *frameUnits) good(u int, b []byte) bool { return f.frame(u).Is(b) }
