@@ -5,6 +5,7 @@ package install
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/updaterd/updaterd/bundle"
@@ -45,14 +46,20 @@ func (w *work) assemble(ctx context.Context, s *slot, f feed, i int) ([]byte, er
 			return nil, err
 		}
 	}
-	if err := a.decode(ctx, f); err != nil {
+	err := a.decode(ctx, f)
+	switch {
+	case err != nil && !errors.Is(err, bundle.ErrContent):
 		return nil, err
-	}
-	if bundle.Sum(a.dst) == s.digests[i] {
+	case err == nil && bundle.Sum(a.dst) == s.digests[i]:
 		w.stats.Reused += a.reused
 		return a.dst, nil
+	case a.reused == 0:
+		if err == nil {
+			err = fmt.Errorf("%w: its frames do not make it", bundle.ErrContent)
+		}
+		return nil, distrusted(err)
 	}
-	// Something was taken for what it is not: two frames have one hash.
+	// Something was taken for what it is not, because it has the same hash.
 	if w.p.e.o.Fallback != FallbackFull {
 		return nil, a.refuse(fmt.Errorf("%w: reused frames do not make the chunk", bundle.ErrSource))
 	}
@@ -204,7 +211,7 @@ func (a *assembly) decode(ctx context.Context, f feed) error {
 			}
 		}
 		if err := a.dec.DecodeFrame(a.piece(k), frame, enc, a.window.FramePrefix(a.recipe, a.i, k)); err != nil {
-			return distrusted(fmt.Errorf("frame %d: %w", k, err))
+			return fmt.Errorf("frame %d: %w", k, err)
 		}
 	}
 	return nil

@@ -25,7 +25,7 @@ func withBlocks(s *bundle.Spec) { s.Blocks = true }
 func relatives() (v1, v2 []byte) {
 	v1 = noise(31, 13*chunkSize)
 	v2 = noise(32, 12*chunkSize-1234)
-	clear(v2[3*chunkSize : 4*chunkSize])
+	clear(v2[4*chunkSize : 5*chunkSize])
 	move := func(to, from, n int) { copy(v2[to:], v1[from*blockSize:(from+n)*blockSize]) }
 	move(0, 5, 12)
 	move(1*chunkSize, 100, 40)          // two chunks and a half
@@ -326,29 +326,6 @@ func TestBlockIndexIsKept(t *testing.T) {
 	}
 }
 
-// A job for which the full recipe was better goes on with it.
-func TestChoiceOfBlocksIsKept(t *testing.T) {
-	_, v2 := relatives()
-	data := build(t, withBlocks, "rootfs", nil, v2)
-	for _, booted := range [][]byte{noise(77, 12*chunkSize), v2[2*chunkSize:]} {
-		r := newRig(t, data, booted, nil)
-		rel := r.inspect(ModeStore)
-		if err := r.engine.Download(t.Context(), rel, quiet); err != nil {
-			t.Fatal(err)
-		}
-		r.server.Close()
-		r.restart()
-		again, err := r.engine.Reopen(t.Context(), r.url(), rel.Digest, "b", update.InstallOptions{})
-		if err != nil || again.Images[0].Recipe != rel.Images[0].Recipe {
-			t.Fatalf("%+v, %v; want recipe %s again", again, err, rel.Images[0].Recipe)
-		}
-		if stats, err := r.run(t.Context(), again, quiet); err != nil || stats.Fetched > 0 {
-			t.Fatalf("%+v, %v", stats, err)
-		}
-		r.holds(v2, nil)
-	}
-}
-
 // A medium that loses a chunk once gets it again, also if it is the only one.
 func TestBlocksAreWrittenAgain(t *testing.T) {
 	v1, v2 := relatives()
@@ -369,36 +346,6 @@ func TestBlocksAreWrittenAgain(t *testing.T) {
 			if !lost || !bytes.Equal(m.stable[:len(v2)], v2) {
 				t.Errorf("%s: lost %v, content equal %v", mode, lost, bytes.Equal(m.stable[:len(v2)], v2))
 			}
-		}
-	}
-}
-
-// A delta that fits comes first; blocks that are nowhere are not worth it.
-func TestChoiceOfBlocks(t *testing.T) {
-	t.Parallel()
-	v1, v2 := relatives()
-	s1, s2 := systems()
-	for name, c := range map[string]struct {
-		data    []byte
-		booted  []byte
-		buildID string
-		want    string
-	}{
-		"delta":             {build(t, withBlocks, "rootfs", s1, s2), s1, "old-build", bundle.KindDelta},
-		"no delta for it":   {build(t, withBlocks, "rootfs", s1, s2), s1, "x", bundle.KindBlocks},
-		"another system":    {build(t, withBlocks, "rootfs", nil, v2), v1, "", bundle.KindBlocks},
-		"nothing in common": {build(t, withBlocks, "rootfs", nil, v2), noise(77, 12*chunkSize), "", bundle.KindFull},
-		"no such recipe":    {build(t, nil, "rootfs", nil, v2), v1, "", bundle.KindFull},
-	} {
-		r := newRig(t, c.data, c.booted, nil)
-		r.o.BuildID = c.buildID
-		r.restart()
-		rel, stats := r.install(ModeStream)
-		if got := rel.Images[0].Recipe; got != c.want {
-			t.Errorf("%s: recipe %s, want %s", name, got, c.want)
-		}
-		if d := rel.Download; stats.Fetched > d.Maximum || d.Minimum > d.Expected || d.Expected > d.Maximum {
-			t.Errorf("%s: %d bytes fetched, inspect said %+v", name, stats.Fetched, d)
 		}
 	}
 }
