@@ -65,6 +65,34 @@ func TestChoiceOfBlocksIsKept(t *testing.T) {
 	}
 }
 
+// Inspecting one bundle after the other does not add up their tables, and a job
+// goes on whose own are no longer kept.
+func TestOneLargePlanIsKept(t *testing.T) {
+	v1, v2 := relatives()
+	r := relativeRig(t, build(t, withBlocks, "rootfs", nil, v2), v1, nil)
+	other := serve(t, build(t, func(s *bundle.Spec) { s.Blocks, s.Version = true, "3.0" }, "rootfs", nil, append(v2[:8*chunkSize:8*chunkSize], noise(1, 4*chunkSize)...)))
+	rel := r.inspect(ModeStore)
+	inspect := func() {
+		t.Helper()
+		if _, err := r.engine.Inspect(t.Context(), other.URL+"/x.upb", "b", update.InstallOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(r.engine.plans); n != 1 {
+			t.Errorf("%d plans are kept, want one", n)
+		}
+	}
+	inspect()
+	if err := r.engine.Download(t.Context(), rel, quiet); err != nil {
+		t.Fatal(err)
+	}
+	inspect()
+	r.server.Close()
+	if _, err := r.engine.Install(t.Context(), rel, quiet); err != nil {
+		t.Fatal(err)
+	}
+	r.holds(v2, nil)
+}
+
 // mistaken is a bundle whose signer says of frames that their content is that of
 // others: the hash of frame from becomes that of frame to.
 func mistaken(t testing.TB, data []byte, from, to int) []byte {

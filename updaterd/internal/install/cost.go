@@ -48,6 +48,7 @@ func (p *plan) estimate(ctx context.Context) error {
 			}
 			continue
 		}
+		p.heavy = true
 		if err := p.tables(ctx, img); err != nil {
 			return err
 		}

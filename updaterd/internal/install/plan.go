@@ -35,6 +35,7 @@ type plan struct {
 	moves  int    // times the remote file was replaced since something was achieved
 	tally  tally  // of the job in hand, as it was stored last
 	before int64  // bytes that the job fetched before this plan
+	heavy  bool   // has the tables of a blocks recipe, which may be large
 	wasted int64  // bytes of the tables of blocks recipes that turned out to save nothing
 }
 
