@@ -32,6 +32,9 @@ type Frame struct {
 // Range is where the encoded bytes are.
 func (f Frame) Range() blocks.Range { return blocks.Range{Offset: f.Offset, Length: int64(f.Length)} }
 
+// Is reports whether enc are the frame's encoded bytes.
+func (f Frame) Is(enc []byte) bool { return f.check(enc) == nil }
+
 // check tells whether enc are the frame's encoded bytes.
 func (f Frame) check(enc []byte) error {
 	if len(enc) != f.Length {

@@ -10,9 +10,11 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -21,6 +23,9 @@ import (
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 	"github.com/updaterd/updaterd/updaterd/internal/machine"
 )
+
+// memoryLimit bounds the heap and what the runtime keeps for it.
+const memoryLimit = 24 << 20
 
 // version is set by the Makefile.
 var version = "unknown"
@@ -111,6 +116,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 			return exitUnfit
 		}
 		return 0
+	}
+	// Garbage is collected before the daemon, its code included, has grown to the
+	// 32 MiB that it may take; GOMEMLIMIT in its environment says otherwise.
+	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
+		debug.SetMemoryLimit(memoryLimit)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

@@ -105,7 +105,9 @@ func (d dict) result() Result {
 		Override:  get[bool](d, "Override"),
 		Fetched:   get[uint64](d, "Fetched"),
 		Written:   get[uint64](d, "Written"),
+		Blocks:    get[uint64](d, "BlocksWritten"),
 		Unchanged: get[uint64](d, "Unchanged"),
+		Reused:    get[uint64](d, "Reused"),
 	}
 }
 

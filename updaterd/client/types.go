@@ -124,7 +124,9 @@ type Result struct {
 	Override  bool      `json:"override"`
 	Fetched   uint64    `json:"fetched"`
 	Written   uint64    `json:"written"`
-	Unchanged uint64    `json:"unchanged"`
+	Blocks    uint64    `json:"blocks_written"` // of 4 KiB
+	Unchanged uint64    `json:"unchanged"`      // in place already
+	Reused    uint64    `json:"reused"`         // made from another slot
 }
 
 // Release is a bundle whose signature was verified and that this device can install.

@@ -22,6 +22,7 @@ func inspectCommand() *command {
 		summary: "verify a bundle and tell what installing it would cost",
 		description: []string{
 			"Fetches the signed part of the bundle, verifies it, checks that this device can install it, and tells the bytes that this device would download. Changes nothing.",
+			"Expected is what the chosen recipes cost. For that a recipe of blocks is compared with both slots, which may take some time; otherwise no slot is read: pieces of the image that the target slot holds already are found when the download begins, and then not fetched.",
 		},
 		root:    "root, and whoever polkit gives org.updaterd.inspect, which is anybody at the device itself.",
 		options: []option{modeOption()},

@@ -68,7 +68,9 @@ func schemas() []schema {
 			{"override", "boolean", "a person confirmed the trial, not the checks"},
 			{"fetched", "number", "bytes that came over the wire"},
 			{"written", "number", "bytes written to slots"},
-			{"unchanged", "number", "bytes that were there already"},
+			{"blocks_written", "number", "blocks of 4 KiB that these took"},
+			{"unchanged", "number", "bytes that were in place already"},
+			{"reused", "number", "bytes of chunks that were made from what another slot holds"},
 		}},
 		{"release", "what inspect prints", []field{
 			{"ref", "string", "URL or path of the bundle"},
@@ -83,7 +85,7 @@ func schemas() []schema {
 			{"mode", "string", "store or stream"},
 			{"minimum", "number", "bytes to download if all that can be here is here"},
 			{"expected", "number", "bytes to download with the chosen recipes"},
-			{"maximum", "number", "bytes to download if every delta fails"},
+			{"maximum", "number", "bytes to download if every delta or block fails"},
 			{"images", "array of object", "the images"},
 		}},
 		{"image", "one of the images of release", []field{
@@ -91,7 +93,7 @@ func schemas() []schema {
 			{"size", "number", "of the image"},
 			{"digest", "string", "of the image"},
 			{"build_id", "string", "from the image's os-release"},
-			{"recipe", "string", "full or delta"},
+			{"recipe", "string", "full, blocks or delta"},
 			{"download", "number", "bytes for that recipe"},
 		}},
 		{"detached", "what install --detach prints", []field{

@@ -12,6 +12,12 @@
 // digest of their encoded bytes, written chunks by the digest of their content.
 // The unit of loss is one chunk. Memory is bounded by the chunk size.
 //
+// What is at hand is not fetched: chunks that the target slot has in their
+// place, units that are stored, and frames of a blocks recipe that lie anywhere in
+// either slot. Where the slots' content is only believed to be something, it is
+// read and compared before it is used, and what does not fit costs its own bytes,
+// by policy. Of a chunk only the blocks that differ are written.
+//
 // It does not decide whether a release is wanted (floors, known-bad bundles),
 // it does not touch the boot environment, and it never writes the booted slot
 // or a device that is in use. [Engine] satisfies update.Engine.

@@ -172,7 +172,8 @@ func (e *Engine) Clean() error { return unstored(e.store.prune(nil)) }
 func (e *Engine) keep(p *plan) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.plans = slices.DeleteFunc(e.plans, func(old *plan) bool { return old.key == p.key })
+	// Of large plans only the latest is kept: whoever needs another makes it again.
+	e.plans = slices.DeleteFunc(e.plans, func(old *plan) bool { return old.key == p.key || old.heavy && p.heavy })
 	e.plans = append(e.plans, p)
 	if len(e.plans) > maxPlans {
 		e.plans = slices.Delete(e.plans, 0, len(e.plans)-maxPlans)

@@ -6,42 +6,84 @@ import (
 	"context"
 	"io"
 	"os"
-
-	"github.com/updaterd/updaterd/bundle"
+	"slices"
 )
 
-// A feed delivers the encoded bytes of the chunks of one image, in the order in
+// A feed delivers the encoded bytes of the units of one image, in the order in
 // which they are asked for. They are not authenticated yet; nil means that the
 // feed does not have them. They are good until the next call.
 type feed interface {
-	next(ctx context.Context, i int) ([]byte, error)
+	next(ctx context.Context, u int) ([]byte, error)
+	// ahead is what is still to be fetched for units that were not asked for yet.
+	ahead() int64
 	Close() error
 }
 
-// newFeed opens the feed of an image, of which the chunks in need will be asked
-// for. It reads into buf.
-func (p *plan) newFeed(img *image, need []int, buf []byte) feed {
-	if p.key.mode == ModeStore {
-		// A file that is missing is treated like one whose chunks are bad.
-		f, _ := os.Open(p.e.store.path(storeKey(img.recipe), fileData))
-		return &storedFeed{img: img, f: f, buf: buf}
+// supply opens a slot's feed and makes sure, before any slot is touched, that
+// the needed chunks can be had: in store mode what is missing is stored first.
+func (w *work) supply(ctx context.Context, s *slot) error {
+	need := s.need
+	if s.frames != nil {
+		var err error
+		if need, err = w.lookup(ctx, s); err != nil {
+			return err
+		}
 	}
-	return &streamFeed{p: p, img: img, need: need, buf: buf}
+	if w.p.key.mode == ModeStream {
+		s.feed = &streamFeed{p: w.p, units: s.units, need: need, buf: w.encoded}
+		return w.p.within(w.ahead())
+	}
+	feed := openStored(s.image, s.store, w.encoded)
+	s.feed = feed
+	lost := slices.DeleteFunc(slices.Clone(need), func(u int) bool {
+		_, n := s.units.place(u)
+		return feed.at[u] >= 0 || n == 0
+	})
+	if len(lost) == 0 {
+		return nil
+	}
+	// The slots had them when Download looked, and have them no longer.
+	if err := w.p.restock(ctx, s.image, lost, w.encoded); err != nil {
+		return err
+	}
+	feed.Close()
+	s.feed = openStored(s.image, s.store, w.encoded)
+	return nil
 }
 
-// A storedFeed reads what Download stored.
+// A storedFeed reads what is stored.
 type storedFeed struct {
-	img *image
-	f   *os.File
-	buf []byte
+	units units
+	f     *os.File // nil if there is none
+	at    []int64
+	buf   []byte
 }
 
-func (s *storedFeed) next(_ context.Context, i int) ([]byte, error) {
-	if e := s.img.entries[i]; s.f != nil && s.img.stored(s.f, e, s.buf) {
-		return s.buf[:e.Length], nil
+func openStored(img *image, store store, buf []byte) *storedFeed {
+	s := &storedFeed{units: img.units, buf: buf, at: img.locate(nil, 0)}
+	// A file that is missing is one that has no chunks.
+	f, err := os.Open(store.path(storeKey(img.recipe), fileData))
+	if err != nil {
+		return s
+	}
+	s.f = f
+	if info, err := f.Stat(); err == nil {
+		s.at = img.locate(store.runsOf(img), info.Size())
+	}
+	return s
+}
+
+func (s *storedFeed) next(_ context.Context, u int) ([]byte, error) {
+	if s.at[u] >= 0 {
+		return stored(s.f, s.at[u], s.units, u, s.buf), nil
+	}
+	if _, n := s.units.place(u); n == 0 {
+		return s.buf[:0], nil
 	}
 	return nil, nil
 }
+
+func (s *storedFeed) ahead() int64 { return 0 }
 
 func (s *storedFeed) Close() error {
 	if s.f == nil {
@@ -50,36 +92,41 @@ func (s *storedFeed) Close() error {
 	return s.f.Close()
 }
 
-// A streamFeed reads the chunks that are needed from the remote file: a run of
+// A streamFeed reads the units that are needed from the remote file: a run of
 // neighbours is one range.
 type streamFeed struct {
-	p    *plan
-	img  *image
-	need []int // not yet delivered
-	buf  []byte
+	p     *plan
+	units units
+	need  []int // not yet delivered
+	buf   []byte
 
 	run     io.ReadCloser
 	at, end int64 // of the run, in the payload
 	base    int64 // of the payload when the run was opened
 }
 
-func (s *streamFeed) next(ctx context.Context, i int) ([]byte, error) {
-	for len(s.need) > 0 && s.need[0] != i {
+func (s *streamFeed) next(ctx context.Context, u int) ([]byte, error) {
+	for len(s.need) > 0 && s.need[0] != u {
 		s.need = s.need[1:]
 	}
-	e := s.img.entries[i]
-	b := s.buf[:e.Length]
-	if e.Length == 0 {
+	if len(s.need) == 0 {
+		return nil, nil // it was delivered
+	}
+	off, n := s.units.place(u)
+	b := s.buf[:n]
+	if n == 0 {
+		s.need = s.need[1:]
 		return b, nil
 	}
 	for {
-		err := s.seek(ctx, e.Offset)
+		err := s.seek(ctx, off)
 		if err == nil {
 			var n int
 			n, err = io.ReadFull(s.run, b)
 			s.at += int64(n)
 		}
 		if err == nil {
+			s.need = s.need[1:]
 			return b, nil
 		}
 		s.Close()
@@ -91,33 +138,28 @@ func (s *streamFeed) next(ctx context.Context, i int) ([]byte, error) {
 
 // seek makes sure that the next byte of the run is the one at off.
 func (s *streamFeed) seek(ctx context.Context, off int64) error {
-	if s.run != nil && s.at == off && s.at < s.end && s.base == s.p.base {
-		return nil
+	if s.run != nil && s.at <= off && off < s.end && s.base == s.p.base {
+		n, err := io.CopyN(io.Discard, s.run, off-s.at)
+		s.at += n
+		return err
 	}
 	s.Close()
 	if err := s.p.connect(); err != nil {
 		return err
 	}
-	end := runEnd(s.img.entries, s.need)
-	run, err := s.p.remote.Range(ctx, s.p.base+off, end-off)
+	n := join(s.units, s.need, off)[0].n
+	if err := s.p.within(n); err != nil {
+		return err
+	}
+	run, err := s.p.remote.Range(ctx, s.p.base+off, n)
 	if err != nil {
 		return err
 	}
-	s.run, s.at, s.end, s.base = run, off, end, s.p.base
+	s.run, s.at, s.end, s.base = run, off, off+n, s.p.base
 	return nil
 }
 
-// runEnd is where the run of neighbours that begins with the first needed chunk ends.
-func runEnd(entries []bundle.Entry, need []int) int64 {
-	end := entries[need[0]].Offset
-	for _, i := range need {
-		if entries[i].Offset != end {
-			break
-		}
-		end += int64(entries[i].Length)
-	}
-	return end
-}
+func (s *streamFeed) ahead() int64 { return length(join(s.units, s.need, 0)) }
 
 func (s *streamFeed) Close() error {
 	if s.run == nil {

@@ -65,6 +65,7 @@ func systems() (v1, v2 []byte) {
 type key struct {
 	signer  sign.Signer
 	keyring *sign.Keyring
+	public  []byte
 }
 
 var newKey = sync.OnceValue(func() key { return makeKey() })
@@ -87,7 +88,7 @@ func makeKey() key {
 	if err != nil {
 		panic(err)
 	}
-	return key{signer, ring}
+	return key{signer, ring, pub}
 }
 
 // build makes a bundle of images, given as class, old image (nil: no delta), new image.
@@ -371,3 +372,29 @@ func recipe(t testing.TB, data []byte, kind string) (*bundle.Verified, *bundle.I
 }
 
 func strangeKeyring() (*sign.Keyring, error) { return strangeKey().keyring, nil }
+
+// cancelAfter is a context, and a function that cancels it when it is called for the n-th time.
+func cancelAfter(t testing.TB, n int) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	return ctx, func() {
+		if n--; n == 0 {
+			cancel()
+		}
+	}
+}
+
+// fill gives both slots n bytes: their content, then zeros.
+func (r *rig) fill(booted, target []byte, n int) {
+	r.t.Helper()
+	for slot, content := range map[bootctl.Slot][]byte{"a": booted, "b": target} {
+		b := make([]byte, n)
+		copy(b, content)
+		write(r.t, r.o.Slots["rootfs"][slot], b)
+	}
+}
+
+// remove drops what is stored of a recipe.
+func (s store) remove(rec *bundle.Recipe) error {
+	return os.RemoveAll(filepath.Join(s.dir, storeKey(rec)))
+}

@@ -31,7 +31,7 @@ func (e *Engine) Inspect(ctx context.Context, ref string, target bootctl.Slot, o
 // Reopen is Inspect for a job that goes on after a restart. If the envelope of
 // that very release is stored, it is verified again and no network is needed.
 func (e *Engine) Reopen(ctx context.Context, ref, digest string, target bootctl.Slot, opt update.InstallOptions) (*update.Release, error) {
-	p, err := e.storedPlan(ref, digest, target, opt.Mode)
+	p, err := e.storedPlan(ctx, ref, digest, target, opt.Mode)
 	if err == nil && p == nil {
 		p, err = e.fetchPlan(ctx, ref, target, opt.Mode, true)
 	}
@@ -71,11 +71,11 @@ func (e *Engine) fetchPlan(ctx context.Context, ref string, target bootctl.Slot,
 		return nil, fail(update.NameMalformedBundle, "%w: file has %d bytes, its manifest accounts for %d", cause, size, want)
 	}
 	remote.Verified()
-	return e.plan(ref, remote, head, v, target, mode)
+	return e.plan(ctx, ref, remote, head, v, target, mode)
 }
 
 // storedPlan is nil without an error if nothing usable is stored.
-func (e *Engine) storedPlan(ref, digest string, target bootctl.Slot, mode string) (*plan, error) {
+func (e *Engine) storedPlan(ctx context.Context, ref, digest string, target bootctl.Slot, mode string) (*plan, error) {
 	head, stored := e.store.loadHead(digest)
 	if head == nil {
 		return nil, nil
@@ -88,7 +88,7 @@ func (e *Engine) storedPlan(ref, digest string, target bootctl.Slot, mode string
 	if mode == "" || mode == ModeAuto {
 		mode = stored
 	}
-	return e.plan(ref, nil, head, v, target, mode)
+	return e.plan(ctx, ref, nil, head, v, target, mode)
 }
 
 func (e *Engine) verify(head []byte) (*bundle.Verified, error) {
@@ -139,7 +139,7 @@ func readRange(ctx context.Context, remote Remote, off int64, b []byte) error {
 }
 
 // plan checks a verified release against this device and decides how to install it.
-func (e *Engine) plan(ref string, remote Remote, head []byte, v *bundle.Verified, target bootctl.Slot, mode string) (*plan, error) {
+func (e *Engine) plan(ctx context.Context, ref string, remote Remote, head []byte, v *bundle.Verified, target bootctl.Slot, mode string) (*plan, error) {
 	m := v.Manifest
 	if !slices.Contains(m.Compatible, e.o.Compatible) {
 		return nil, fail(update.NameNotCompatible, "bundle is for %s, this device is %s", strings.Join(m.Compatible, ", "), e.o.Compatible)
@@ -147,7 +147,7 @@ func (e *Engine) plan(ref string, remote Remote, head []byte, v *bundle.Verified
 	if err := e.checkTarget(target); err != nil {
 		return nil, err
 	}
-	p := &plan{e: e, target: target, head: head, verified: v, base: v.PayloadOffset, remote: remote}
+	p := &plan{e: e, key: planKey{ref: ref}, target: target, head: head, verified: v, base: v.PayloadOffset, remote: remote}
 	for i := range m.Images {
 		img, err := e.image(&m.Images[i], target)
 		if err != nil {
@@ -155,8 +155,12 @@ func (e *Engine) plan(ref string, remote Remote, head []byte, v *bundle.Verified
 		}
 		p.images = append(p.images, img)
 	}
+	if err := p.estimate(ctx); err != nil {
+		return nil, err
+	}
 	p.count()
-	if budget := e.o.ByteBudget; budget > 0 && p.cost.Expected > budget {
+	// What is going on may have learnt since that it costs less.
+	if budget := e.o.ByteBudget; budget > 0 && remote != nil && p.cost.Expected > budget {
 		return nil, fail(update.NameOverBudget, "needs %d bytes, the byte budget is %d", p.cost.Expected, budget)
 	}
 	mode, err := e.mode(p, mode)
@@ -197,6 +201,9 @@ func (e *Engine) image(img *bundle.Image, target bootctl.Slot) (*image, error) {
 		return nil, fail(update.NameTooLarge, "image of class %q has %d bytes, slot %s has %d", img.Class, img.Size, i.slot, size)
 	}
 	i.recipe, i.source = e.choose(img, target.Other())
+	if !e.holds(target, img) {
+		i.data = i.recipe.Data.Length
+	}
 	return i, nil
 }
 
@@ -228,12 +235,13 @@ func (e *Engine) deviceSize(path string, booted bootctl.Slot) (int64, error) {
 }
 
 // choose finds the cheapest recipe for what is in the booted slot, and the
-// device to read it from. If the records are wrong the chunk digests tell later.
+// device that a delta reads. If the records are wrong the chunk digests tell
+// later. Without a delta it is the blocks recipe, which works for any slots.
 func (e *Engine) choose(img *bundle.Image, booted bootctl.Slot) (*bundle.Recipe, string) {
 	best, device := img.Full(), ""
 	for i := range img.Recipes {
 		r := &img.Recipes[i]
-		if r.Source == nil || r.Download(img) >= best.Download(img) || !e.holds(booted, img.Class, r.Source) {
+		if r.Source == nil || r.Download(img) >= best.Download(img) || !e.suits(booted, img.Class, r.Source) {
 			continue
 		}
 		path := e.o.Slots[img.Class][booted]
@@ -242,12 +250,22 @@ func (e *Engine) choose(img *bundle.Image, booted bootctl.Slot) (*bundle.Recipe,
 		}
 		best, device = r, path
 	}
+	if blocks := img.Blocks(); best == img.Full() && blocks != nil {
+		return blocks, ""
+	}
 	return best, device
 }
 
-// holds reports whether a slot is believed to hold source: by its record, or,
+// holds reports whether a slot's record says that it has the image already.
+func (e *Engine) holds(slot bootctl.Slot, img *bundle.Image) bool {
+	return slices.ContainsFunc(e.o.Records(), func(r update.SlotRecord) bool {
+		return r.Slot == slot && r.Class == img.Class && r.Digest == img.Digest.String()
+	})
+}
+
+// suits reports whether a slot is believed to hold source: by its record, or,
 // for a slot that was never written by us, by the build id of what runs from it.
-func (e *Engine) holds(slot bootctl.Slot, class string, source *bundle.Source) bool {
+func (e *Engine) suits(slot bootctl.Slot, class string, source *bundle.Source) bool {
 	id := e.o.BuildID
 	for _, r := range e.o.Records() {
 		if r.Slot != slot || r.Class != class {
@@ -267,6 +285,10 @@ func (e *Engine) holds(slot bootctl.Slot, class string, source *bundle.Source) b
 func (e *Engine) mode(p *plan, want string) (string, error) {
 	if want == "" {
 		want = e.o.Mode
+	}
+	if want == ModeStore && p.remote == nil {
+		// It was begun, and Download checks what is still missing.
+		return ModeStore, nil
 	}
 	need := p.cost.Expected - int64(len(p.head))
 	room, err := e.store.room()

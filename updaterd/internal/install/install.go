@@ -26,10 +26,10 @@ func (e *Engine) Install(ctx context.Context, r *update.Release, report func(upd
 	var stats update.InstallStats
 	p, err := e.planOf(ctx, r)
 	if err == nil {
-		w := &work{p: p, report: report, total: p.size()}
+		p.begin(r.Job)
+		w := &work{p: p, report: report, total: p.size(), past: p.tally.Stats}
 		err = w.run(ctx)
-		stats = w.stats
-		stats.Fetched = p.fetched()
+		stats = w.remember()
 	}
 	if err != nil {
 		return stats, fmt.Errorf("install bundle: %w", err)
@@ -44,12 +44,12 @@ type work struct {
 	dec    *bundle.Decoder
 	slots  []*slot
 	stats  update.InstallStats
+	past   update.InstallStats // of the same job, before a restart
 	// The window of every slot, and one chunk of encoded bytes.
 	content, encoded []byte
 
 	stage       string
 	done, total int64
-	ahead       int64 // bytes still to be streamed
 }
 
 // A slot is one target slot while it is written.
@@ -62,7 +62,15 @@ type slot struct {
 	// window has the content; the same memory in every slot.
 	window *bundle.Window
 
-	need []int // chunks to write, in order
+	// entries are the recipe's, but for chunks that are taken from the full recipe.
+	entries []bundle.Entry
+	need    []int  // chunks to write, in order
+	unfit   []int  // those of them that the source does not yield
+	found   *found // where the frames of a blocks recipe are
+	// inline: a chunk that is unfit is made at once, not with the others.
+	inline bool
+	// was has the checksums of the blocks of needed chunks, as they were read.
+	was map[int][]uint32
 	// intact: all of the image is on the medium, first block included.
 	intact bool
 	// held is the image's first block while it is not in the slot.
@@ -102,6 +110,7 @@ func (w *work) run(ctx context.Context) (err error) {
 		do    func(context.Context, *slot) error
 	}{
 		{"install", w.prescan},
+		{"", w.supply},
 		{"", w.prepare}, // the first block of every slot is cleared before a byte is written
 		{"", w.write},
 		{"verify", w.readBack},
@@ -120,12 +129,34 @@ func (w *work) run(ctx context.Context) (err error) {
 	return nil
 }
 
+// account stores the tally if much was done since it was stored last.
+func (w *work) account() {
+	last := w.p.tally.Stats
+	if w.p.spent()-last.Fetched >= tallyEvery || w.past.Written+w.stats.Written-last.Written >= tallyWritten {
+		w.remember()
+	}
+}
+
+// remember stores what the job has cost so far, and returns it.
+func (w *work) remember() update.InstallStats {
+	all := w.stats
+	all.Written += w.past.Written
+	all.Blocks += w.past.Blocks
+	all.Reused += w.past.Reused
+	// What this job wrote before a restart was found in place, and is not unchanged.
+	all.Unchanged = max(0, all.Unchanged-w.past.Written)
+	w.p.tally.Stats = all
+	w.p.remember()
+	return w.p.tally.Stats
+}
+
 func (w *work) open(img *image) error {
 	dev, err := w.p.e.claim(img.device)
 	if err != nil {
 		return err
 	}
-	s := &slot{image: img, store: w.p.e.store, dev: dev, window: bundle.NewWindow(img.Image, w.content[:img.window()])}
+	s := &slot{image: img, store: w.p.e.store, dev: dev, entries: img.entries, was: make(map[int][]uint32),
+		window: bundle.NewWindow(img.Image, w.content[:img.window()])}
 	w.slots = append(w.slots, s)
 	if img.Size > dev.Size() {
 		return fail(update.NameTooLarge, "image has %d bytes, %s has %d", img.Size, img.device, dev.Size())
@@ -147,6 +178,9 @@ func (w *work) close() {
 		if s.feed != nil {
 			s.feed.Close()
 		}
+		if s.found != nil {
+			s.found.Close()
+		}
 	}
 	if w.dec != nil {
 		w.dec.Close()
@@ -155,7 +189,7 @@ func (w *work) close() {
 
 func (w *work) progress(n int64) {
 	w.done += n
-	w.report(update.Progress{Stage: w.stage, Done: w.done, Total: w.total, Fetched: w.p.fetched()})
+	w.report(update.Progress{Stage: w.stage, Done: w.done, Total: w.total, Fetched: w.p.spent()})
 }
 
 // medium is the error for a slot that cannot be read or written.
@@ -199,7 +233,10 @@ func (w *work) prescan(ctx context.Context, s *slot) error {
 		}
 		b, err := s.read(i)
 		// What cannot be read is written; the read-back has the last word.
-		found := err == nil && bundle.Sum(b) == s.digests[i]
+		found := err == nil && s.is(i, b)
+		if err == nil && !found {
+			s.was[i] = checksums(b)
+		}
 		if i == 0 {
 			wanted = !found
 			found = found || err == nil && s.restored(b)
@@ -207,9 +244,6 @@ func (w *work) prescan(ctx context.Context, s *slot) error {
 		}
 		if !found {
 			s.need = append(s.need, i)
-			if w.p.key.mode == ModeStream {
-				w.ahead += int64(s.entries[i].Length)
-			}
 			continue
 		}
 		s.window.Keep(i)
@@ -220,6 +254,9 @@ func (w *work) prescan(ctx context.Context, s *slot) error {
 	if !s.intact && !wanted {
 		// Chunk 0 stays, but its first block has to wait until the end.
 		s.hold(chunk0)
+	}
+	if s.held != nil {
+		w.stats.Unchanged -= int64(len(s.held)) // it is written again
 	}
 	return nil
 }

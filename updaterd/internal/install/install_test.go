@@ -213,7 +213,8 @@ func TestKilledAndRestarted(t *testing.T) {
 	}
 }
 
-// Noise in a chunk of the target that was finished, or was there before, costs that chunk.
+// Noise in a chunk of the target that was finished, or was there before, costs
+// that chunk to make, and its block to write.
 func TestNoiseInTheTargetCostsOneChunk(t *testing.T) {
 	_, v2 := systems()
 	data := build(t, nil, "rootfs", nil, v2)
@@ -221,8 +222,8 @@ func TestNoiseInTheTargetCostsOneChunk(t *testing.T) {
 	spoil(t, r.o.Slots["rootfs"]["b"], 6*chunkSize+5)
 	_, stats := r.install(ModeStream)
 	r.holds(v2, nil)
-	if want := int64(chunkSize + firstBlock); stats.Written != want {
-		t.Errorf("%d bytes written, want one chunk and the first block (%d)", stats.Written, want)
+	if want := int64(blockSize + firstBlock); stats.Written != want || stats.Blocks != 2 {
+		t.Errorf("%d bytes in %d blocks written, want one block and the first one (%d)", stats.Written, stats.Blocks, want)
 	}
 }
 

@@ -33,6 +33,10 @@ type plan struct {
 	remote Remote // nil until the network is needed
 	base   int64  // where the payload begins in the remote file
 	moves  int    // times the remote file was replaced since something was achieved
+	tally  tally  // of the job in hand, as it was stored last
+	before int64  // bytes that the job fetched before this plan
+	heavy  bool   // has the tables of a blocks recipe, which may be large
+	wasted int64  // bytes of the tables of blocks recipes that turned out to save nothing
 }
 
 // An image is one image of a plan.
@@ -43,7 +47,12 @@ type image struct {
 	recipe  *bundle.Recipe
 	source  string // device that a delta reads
 	digests []bundle.Digest
-	entries []bundle.Entry
+	zeros   bundle.Digest  // of a chunk of ChunkSize zeros
+	entries []bundle.Entry // nil in a blocks recipe
+	frames  *frameUnits    // of a blocks recipe
+	units   units          // the entries or the frames
+	raw     [2][]byte      // both tables, until they are stored
+	data    int64          // bytes of data that are expected to be fetched
 	full    []bundle.Entry // of the full recipe, once a delta did not fit
 }
 
@@ -54,33 +63,6 @@ func (img *image) window() int64 { return bundle.WindowSize(img.Image, img.recip
 // maxMoves is how often the remote file may be replaced, one time after the
 // other, without anything being achieved in between.
 const maxMoves = 3
-
-// count works out what the plan costs on the wire.
-func (p *plan) count() {
-	head := int64(len(p.head))
-	p.cost = update.Cost{Minimum: head, Expected: head, Maximum: head}
-	for _, img := range p.images {
-		n := img.recipe.Download(img.Image)
-		p.cost.Expected += n
-		p.cost.Maximum += n
-		if full := img.Full(); img.recipe != full && p.e.o.Fallback == FallbackFull {
-			p.cost.Maximum += full.Table.Length + full.Data.Length
-		}
-	}
-	if budget := p.e.o.ByteBudget; budget > 0 {
-		p.cost.Maximum = min(p.cost.Maximum, max(budget, p.cost.Expected))
-	}
-}
-
-// settle works out what depends on the mode.
-func (p *plan) settle() {
-	if p.key.mode != ModeStream {
-		return // a download that is stored already costs the envelope only
-	}
-	for _, img := range p.images {
-		p.cost.Minimum += img.Chunks.Length + img.recipe.Table.Length
-	}
-}
 
 func (p *plan) release() *update.Release {
 	m := p.verified.Manifest
@@ -100,7 +82,7 @@ func (p *plan) release() *update.Release {
 	for _, img := range p.images {
 		r.Images = append(r.Images, update.ReleaseImage{
 			Class: img.Class, Size: img.Size, Digest: img.Digest.String(), BuildID: img.BuildID,
-			Recipe: img.recipe.Kind, Download: img.recipe.Download(img.Image),
+			Recipe: img.recipe.Kind, Download: img.expected(),
 		})
 	}
 	return r
@@ -183,6 +165,9 @@ func (p *plan) region(ctx context.Context, off int64, b []byte, check func([]byt
 		return err
 	}
 	for try := 1; ; {
+		if err := p.within(int64(len(b))); err != nil {
+			return err
+		}
 		err := readRange(ctx, p.remote, p.base+off, b)
 		if err != nil {
 			if err := p.recover(ctx, err); err != nil {
@@ -214,9 +199,15 @@ func (p *plan) region(ctx context.Context, off int64, b []byte, check func([]byt
 
 // chunk fetches the encoded bytes of one chunk.
 func (p *plan) chunk(ctx context.Context, e bundle.Entry, b []byte) ([]byte, error) {
-	b = b[:e.Length]
-	err := p.region(ctx, e.Offset, b, func(b []byte) error {
-		if bundle.Sum(b) != e.Digest {
+	return p.unit(ctx, chunkUnits{e}, 0, b)
+}
+
+// unit fetches the encoded bytes of one unit.
+func (p *plan) unit(ctx context.Context, all units, u int, b []byte) ([]byte, error) {
+	off, n := all.place(u)
+	b = b[:n]
+	err := p.region(ctx, off, b, func(b []byte) error {
+		if !all.good(u, b) {
 			return bundle.ErrEncoded
 		}
 		return nil
@@ -227,13 +218,26 @@ func (p *plan) chunk(ctx context.Context, e bundle.Entry, b []byte) ([]byte, err
 // tables makes sure that an image's tables are there: from the store, or
 // fetched, in one range if they are neighbours, and then stored.
 func (p *plan) tables(ctx context.Context, img *image) error {
-	if img.entries != nil {
-		return nil
-	}
 	key := storeKey(img.recipe)
+	if img.units != nil {
+		if img.raw[0] == nil || p.key.mode == "" {
+			return nil
+		}
+		// Inspect fetched them, which stores nothing.
+		err := errors.Join(p.e.store.save(key, fileChunks, img.raw[0]), p.e.store.save(key, fileTable, img.raw[1]))
+		if img.raw = [2][]byte{}; p.key.mode == ModeStream {
+			return nil
+		}
+		return unstored(err)
+	}
 	chunks, table := p.e.store.load(key, fileChunks, img.Chunks.Length), p.e.store.load(key, fileTable, img.recipe.Table.Length)
 	if chunks != nil && table != nil && img.parse(chunks, table) == nil {
 		return nil
+	}
+	if p.key.mode == ModeStore {
+		if err := p.fits(0, img.Chunks.Length+img.recipe.Table.Length); err != nil {
+			return err
+		}
 	}
 	chunks, table = make([]byte, img.Chunks.Length), make([]byte, img.recipe.Table.Length)
 	parse := func([]byte) error { return img.parse(chunks, table) }
@@ -262,6 +266,10 @@ func (p *plan) tables(ctx context.Context, img *image) error {
 			return distrusted(err)
 		}
 	}
+	if p.key.mode == "" {
+		img.raw = [2][]byte{chunks, table}
+		return nil
+	}
 	err := errors.Join(p.e.store.save(key, fileChunks, chunks), p.e.store.save(key, fileTable, table))
 	if p.key.mode == ModeStream {
 		return nil // it was worth a try: a restart would have them at hand
@@ -275,12 +283,40 @@ func (img *image) parse(chunks, table []byte) error {
 	if err != nil {
 		return err
 	}
-	entries, err := bundle.ParseTable(img.Image, img.recipe, table)
-	if err != nil {
-		return err
+	if img.recipe.Kind == bundle.KindBlocks {
+		t, err := bundle.ParseFrames(img.Image, img.recipe, digests, table)
+		if err != nil {
+			return err
+		}
+		img.frames = newFrameUnits(img.Image, img.recipe, t)
+		img.units = img.frames
+	} else {
+		entries, err := bundle.ParseTable(img.Image, img.recipe, table)
+		if err != nil {
+			return err
+		}
+		img.entries, img.units = entries, chunkUnits(entries)
 	}
-	img.digests, img.entries = digests, entries
+	img.digests = digests
+	img.zeros = bundle.Sum(make([]byte, img.ChunkSize))
 	return nil
+}
+
+// perChunk is the number of units of a chunk.
+func (img *image) perChunk() int {
+	if img.frames != nil {
+		return img.frames.per
+	}
+	return 1
+}
+
+// is reports whether b is chunk i. A large image may be mostly zeros, and those
+// are compared many times faster than hashed.
+func (img *image) is(i int, b []byte) bool {
+	if img.digests[i] == img.zeros && int64(len(b)) == img.ChunkSize {
+		return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
+	}
+	return bundle.Sum(b) == img.digests[i]
 }
 
 // fullTable makes sure that the table of the full recipe is there.

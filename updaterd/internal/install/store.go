@@ -20,9 +20,12 @@ import (
 // A store keeps downloads in a directory:
 //
 //	<manifest digest>.<mode>     header and envelope of the release in hand
+//	<manifest digest>.tally      what the job has cost so far
+//	<image digest>.index         hashes of the blocks of a slot that has the image
 //	<recipe table digest>/       what belongs to one recipe:
 //	    chunks, table, full      its image's chunk table, its own, the full recipe's
-//	    data                     its encoded chunks, in order, as far as they came
+//	    data                     its encoded chunks, as far as they were needed and came
+//	    runs                     which ranges of the recipe's data these are
 //	    first                    the first block of the image, until it is written
 //
 // Nothing in it is believed: all is checked against the manifest when it is
@@ -30,6 +33,8 @@ import (
 type store struct {
 	dir     string
 	reserve int64
+	// avail is how many bytes the file system of a directory has for us.
+	avail func(dir string) (int64, error)
 }
 
 const (
@@ -37,6 +42,7 @@ const (
 	fileTable  = "table"
 	fileFull   = "full"
 	fileData   = "data"
+	fileRuns   = "runs"
 	fileFirst  = "first"
 )
 
@@ -47,7 +53,7 @@ func openStore(dir string) (store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return store{}, fmt.Errorf("make download directory: %w", err)
 	}
-	return store{dir, reserve}, nil
+	return store{dir, reserve, avail}, nil
 }
 
 func storeKey(r *bundle.Recipe) string { return hex.EncodeToString(r.Table.Digest[:]) }
@@ -130,8 +136,12 @@ func (s store) prune(p *plan) error {
 	keep := make(map[string]bool)
 	if p != nil {
 		keep[headName(p.key.digest, p.key.mode)] = true
+		keep[headName(p.key.digest, tallyName)] = true
 		for _, img := range p.images {
 			keep[storeKey(img.recipe)] = true
+		}
+		for _, r := range p.e.o.Records() {
+			keep[headName(r.Digest, indexName)] = true
 		}
 	}
 	entries, err := os.ReadDir(s.dir)
@@ -154,15 +164,29 @@ func (s store) prune(p *plan) error {
 	return durable.SyncDir(s.dir)
 }
 
-// room is how many bytes of downloads there may be: what is free, but for a
-// reserve, and what is stored already, which a new download replaces or continues.
-func (s store) room() (int64, error) {
+// free is what downloads may still take of the file system, but for a reserve.
+func (s store) free() (int64, error) {
+	n, err := s.avail(s.dir)
+	return max(0, n-s.reserve), err
+}
+
+func avail(dir string) (int64, error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(s.dir, &st); err != nil {
-		return 0, &fs.PathError{Op: "statfs", Path: s.dir, Err: err}
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
+}
+
+// room is how many bytes of downloads there may be: what is free, and what is
+// stored already, which a new download replaces or continues.
+func (s store) room() (int64, error) {
+	free, err := s.free()
+	if err != nil {
+		return 0, err
 	}
 	used, err := s.used()
-	return max(0, int64(st.Bavail)*int64(st.Bsize)-s.reserve) + used, err
+	return free + used, err
 }
 
 func (s store) used() (n int64, err error) {

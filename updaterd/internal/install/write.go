@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/updaterd/internal/update"
@@ -40,24 +41,61 @@ func (w *work) prepare(_ context.Context, s *slot) error {
 	return nil
 }
 
-// write makes and writes the chunks that the slot does not have.
+// write makes and writes the chunks that the slot does not have: first all that
+// the recipe yields, then those that need the full recipe, so that neighbours
+// among them are one range and their price is known before it is paid.
 func (w *work) write(ctx context.Context, s *slot) error {
-	s.feed = w.p.newFeed(s.image, s.need, w.encoded)
-	for _, i := range s.need {
+	if err := w.make(ctx, s, s.feed, s.need); err != nil {
+		return err
+	}
+	s.inline = true
+	if len(s.unfit) == 0 {
+		return nil
+	}
+	if err := w.p.fullTable(ctx, s.image); err != nil {
+		return err
+	}
+	s.entries = slices.Clone(s.entries)
+	for _, i := range s.unfit {
+		s.entries[i] = s.full[i]
+	}
+	feed := &streamFeed{p: w.p, units: chunkUnits(s.entries), need: s.unfit, buf: w.encoded}
+	defer feed.Close()
+	if err := w.p.within(w.ahead() + feed.ahead()); err != nil {
+		return fmt.Errorf("%d chunks have to come from the full recipe, because the source is not what the delta was made for: %w", len(s.unfit), err)
+	}
+	return w.make(ctx, s, feed, s.unfit)
+}
+
+// ahead is what is still to be fetched for all slots.
+func (w *work) ahead() (n int64) {
+	for _, s := range w.slots {
+		if s.feed != nil {
+			n += s.feed.ahead()
+		}
+	}
+	return n
+}
+
+// make makes and writes a list of chunks whose encoded bytes come from a feed.
+func (w *work) make(ctx context.Context, s *slot, f feed, list []int) error {
+	for _, i := range list {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		enc, err := s.feed.next(ctx, i)
-		if err != nil {
-			return fmt.Errorf("chunk %d: %w", i, err)
+		b, err := w.produce(ctx, s, f, i)
+		if errors.Is(err, errUnfit) {
+			s.unfit = append(s.unfit, i)
+			continue
 		}
-		w.ahead -= int64(len(enc))
-		b, err := w.decode(ctx, s, i, enc)
 		if err != nil {
 			return fmt.Errorf("chunk %d: %w", i, err)
 		}
 		s.window.Keep(i)
 		w.p.achieved()
+		if s.frames == nil && s.entries[i].Kind == bundle.Patch {
+			w.stats.Reused += int64(len(b))
+		}
 		if err := w.put(s, i, b); err != nil {
 			return err
 		}
@@ -66,27 +104,22 @@ func (w *work) write(ctx context.Context, s *slot) error {
 				return err
 			}
 		}
+		w.account()
 		w.progress(int64(len(b)))
 	}
 	return nil
 }
 
-// put writes chunk i, which was verified. Of chunk 0 it keeps back the first block.
-func (w *work) put(s *slot, i int, b []byte) error {
-	off := s.offset(i)
-	if i == 0 {
-		s.hold(b)
-		b, off = b[s.first():], int64(s.first())
+// produce makes chunk i in its place in the window.
+func (w *work) produce(ctx context.Context, s *slot, f feed, i int) ([]byte, error) {
+	if s.frames != nil {
+		return w.assemble(ctx, s, f, i)
 	}
-	if len(b) == 0 {
-		return nil
+	enc, err := f.next(ctx, i)
+	if err != nil {
+		return nil, err
 	}
-	if _, err := s.dev.WriteAt(b, off); err != nil {
-		return medium("write", off, err)
-	}
-	s.dirty += int64(len(b))
-	w.stats.Written += int64(len(b))
-	return nil
+	return w.decode(ctx, s, i, enc)
 }
 
 func (s *slot) sync() error {
@@ -101,12 +134,12 @@ func (s *slot) sync() error {
 // anew fetched ones if those are bad, or from the full recipe if the source is.
 func (w *work) decode(ctx context.Context, s *slot, i int, enc []byte) ([]byte, error) {
 	e := s.entries[i]
-	dst, err := w.expand(s, i, s.recipe, e, enc)
+	dst, err := w.expand(s, i, s.from(e), e, enc)
 	if errors.Is(err, bundle.ErrEncoded) {
 		if enc, err = w.p.chunk(ctx, e, w.encoded); err != nil {
 			return nil, err
 		}
-		dst, err = w.expand(s, i, s.recipe, e, enc)
+		dst, err = w.expand(s, i, s.from(e), e, enc)
 	}
 	if err != nil && e.Kind == bundle.Patch {
 		if e, err = w.fallback(ctx, s, i, err); err != nil {
@@ -115,12 +148,20 @@ func (w *work) decode(ctx context.Context, s *slot, i int, enc []byte) ([]byte, 
 		if enc, err = w.p.chunk(ctx, e, w.encoded); err != nil {
 			return nil, fmt.Errorf("from the full recipe: %w", err)
 		}
-		dst, err = w.expand(s, i, s.Full(), e, enc)
+		dst, err = w.expand(s, i, s.from(e), e, enc)
 	}
 	if err != nil {
 		return nil, distrusted(err)
 	}
 	return dst, nil
+}
+
+// from is the recipe that an entry belongs to: the data of the full one is last.
+func (s *slot) from(e bundle.Entry) *bundle.Recipe {
+	if e.Offset >= s.Full().Data.Offset {
+		return s.Full()
+	}
+	return s.recipe
 }
 
 // expand decodes chunk i by its entry e in recipe r.
@@ -139,6 +180,9 @@ func (w *work) expand(s *slot, i int, r *bundle.Recipe, e bundle.Entry, enc []by
 	return dst, w.dec.Decode(dst, s.digests[i], e, enc, from)
 }
 
+// errUnfit marks a chunk that has to wait for those from the full recipe.
+var errUnfit = errors.New("source does not yield it")
+
 // fallback decides about a chunk whose source is not what the delta was made
 // for, and returns its entry in the full recipe.
 func (w *work) fallback(ctx context.Context, s *slot, i int, cause error) (bundle.Entry, error) {
@@ -149,25 +193,13 @@ func (w *work) fallback(ctx context.Context, s *slot, i int, cause error) (bundl
 	case FallbackWait:
 		return none, fail(update.NameOverBudget, "%w; fallback is \"wait\": start the job again with a policy that allows the full recipe", cause)
 	}
-	if err := w.afford(cause, s.full == nil, s.Full().Table.Length); err != nil {
-		return none, err
+	if !s.inline {
+		return none, errUnfit
 	}
 	if err := w.p.fullTable(ctx, s.image); err != nil {
 		return none, err
 	}
-	e := s.full[i]
-	return e, w.afford(cause, true, int64(e.Length))
-}
-
-// afford checks n more bytes against the budget, from which also comes what is
-// still to be streamed.
-func (w *work) afford(cause error, wanted bool, n int64) error {
-	budget := w.p.e.o.ByteBudget
-	total := w.p.fetched() + max(0, w.ahead) + n
-	if !wanted || budget == 0 || total <= budget {
-		return nil
-	}
-	return fail(update.NameOverBudget, "%w; the full recipe would bring the job to %d bytes, the byte budget is %d", cause, total, budget)
+	return s.full[i], nil
 }
 
 // readBack reads the whole image from the medium. A chunk that is not what was
@@ -210,7 +242,7 @@ func (s *slot) compare(i int) error {
 		}
 		copy(b, s.held)
 	}
-	if bundle.Sum(b) != s.digests[i] {
+	if !s.is(i, b) {
 		return errors.New("bytes read back differ from those written")
 	}
 	s.window.Keep(i)
@@ -218,14 +250,7 @@ func (s *slot) compare(i int) error {
 }
 
 func (w *work) rewrite(ctx context.Context, s *slot, i int, cause error) error {
-	var enc []byte
-	if w.p.key.mode == ModeStore {
-		var err error
-		if enc, err = s.feed.next(ctx, i); err != nil {
-			return err
-		}
-	}
-	b, err := w.decode(ctx, s, i, enc)
+	b, err := w.produce(ctx, s, s.feed, i)
 	if err != nil {
 		return fmt.Errorf("chunk %d: %w", i, err)
 	}
@@ -258,7 +283,7 @@ func (w *work) finish(_ context.Context, s *slot) error {
 		if _, err := s.dev.WriteAt(held, 0); err != nil {
 			return medium("write first block", 0, err)
 		}
-		w.stats.Written += int64(len(held))
+		w.wrote(len(held))
 		if err := s.sync(); err != nil {
 			return err
 		}

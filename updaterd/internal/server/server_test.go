@@ -412,12 +412,13 @@ func TestRequestsAfterCloseAreRefused(t *testing.T) {
 func TestHistoryIsBounded(t *testing.T) {
 	fake, _, address := serve(t, 0)
 	fake.Finish(update.Result{Outcome: update.Success, Version: "2.0", Time: time.Unix(1700000000, 0), Override: true,
-		Stats: update.InstallStats{Fetched: 1, Written: 2, Unchanged: 3}})
+		Stats: update.InstallStats{Fetched: 1, Written: 2, Unchanged: 3, Blocks: 4, Reused: 5}})
 	var list []values
 	if err := manager(t, address).Call(ManagerInterface+".History", 0, uint32(0)).Store(&list); err != nil {
 		t.Fatal(err)
 	}
-	if len(list) != 1 || list[0]["Time"].Value() != uint64(1700000000) || list[0]["Override"].Value() != true || list[0]["Unchanged"].Value() != uint64(3) {
+	if len(list) != 1 || list[0]["Time"].Value() != uint64(1700000000) || list[0]["Override"].Value() != true || list[0]["Unchanged"].Value() != uint64(3) ||
+		list[0]["BlocksWritten"].Value() != uint64(4) || list[0]["Reused"].Value() != uint64(5) {
 		t.Errorf("%v", list)
 	}
 	if got := fake.Calls(); !slices.Equal(got, []string{"history 1000"}) {

@@ -115,18 +115,20 @@ func jobValues(j *update.JobStatus) values {
 
 func resultValues(r *update.Result) values {
 	return values{
-		"Result":    text(r.Outcome),
-		"Error":     text(r.Error),
-		"Message":   text(r.Message),
-		"Version":   text(r.Version),
-		"Digest":    text(r.Digest),
-		"From":      text(r.From),
-		"To":        text(r.To),
-		"Time":      seconds(r.Time),
-		"Override":  dbus.MakeVariant(r.Override),
-		"Fetched":   count(r.Stats.Fetched),
-		"Written":   count(r.Stats.Written),
-		"Unchanged": count(r.Stats.Unchanged),
+		"Result":        text(r.Outcome),
+		"Error":         text(r.Error),
+		"Message":       text(r.Message),
+		"Version":       text(r.Version),
+		"Digest":        text(r.Digest),
+		"From":          text(r.From),
+		"To":            text(r.To),
+		"Time":          seconds(r.Time),
+		"Override":      dbus.MakeVariant(r.Override),
+		"Fetched":       count(r.Stats.Fetched),
+		"Written":       count(r.Stats.Written),
+		"BlocksWritten": count(r.Stats.Blocks),
+		"Unchanged":     count(r.Stats.Unchanged),
+		"Reused":        count(r.Stats.Reused),
 	}
 }
 

@@ -35,6 +35,9 @@ type Release struct {
 	// Mode is "store" or "stream": what Download and Install will do.
 	Mode     string
 	Download Cost
+	// Job is the job that the release is worked on for, 0 before there is one:
+	// what a job costs is counted over restarts.
+	Job uint64
 }
 
 // A ReleaseImage is one image of a release and the recipe this device would use for it.
@@ -43,14 +46,19 @@ type ReleaseImage struct {
 	Size     int64  `json:"size"`
 	Digest   string `json:"digest"`
 	BuildID  string `json:"build_id,omitempty"`
-	Recipe   string `json:"recipe"`   // "full" or "delta"
+	Recipe   string `json:"recipe"`   // "full", "blocks" or "delta"
 	Download int64  `json:"download"` // bytes for that recipe
 }
 
 // Cost is what a release costs on the wire, in bytes, envelope included:
 // Minimum if a download is already stored or the target slot already holds
 // it, Expected for the chosen recipes, Maximum if every chunk of every delta
-// has to come from the full recipe after all.
+// has to come from the full recipe after all. The slot itself is not read for
+// it, which may take a minute: Expected leaves out an image of which the target
+// slot's record says that it is there, and counts chunks that are there by
+// chance, which Download does not fetch. Only for a blocks recipe both slots are
+// searched, because nothing else tells what it costs; if that takes half the
+// time of an inspection, Expected is all of the recipe.
 type Cost struct {
 	Minimum, Expected, Maximum int64
 }
@@ -84,11 +92,15 @@ type Engine interface {
 	Clean() error
 }
 
-// InstallStats is what an install did, in bytes.
+// InstallStats is what a job did, in bytes, over all its restarts; a power cut
+// hides 4 MiB of what was fetched at most, and 64 MiB of what was written. Written and Unchanged together are
+// the size of the images, more only if the medium made writing again necessary.
 type InstallStats struct {
 	Fetched   int64 `json:"fetched"`
 	Written   int64 `json:"written"`
-	Unchanged int64 `json:"unchanged"`
+	Blocks    int64 `json:"blocks"`    // of 4 KiB that Written took
+	Unchanged int64 `json:"unchanged"` // in the target slot already, and not written
+	Reused    int64 `json:"reused"`    // chunks that were made from what another slot holds
 }
 
 // InstallOptions is what a caller may choose for one job.

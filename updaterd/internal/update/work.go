@@ -124,6 +124,9 @@ func (u *Updater) toil(ctx context.Context, kind EffectKind, job Job, release *R
 		}
 		release = r
 	}
+	numbered := *release
+	numbered.Job = job.ID
+	release = &numbered
 	w.release = release
 	var mu sync.Mutex // the engine may report from several goroutines
 	tenth := job.Mark

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bundle"
+	"github.com/updaterd/updaterd/bundle/delta"
+	"github.com/updaterd/updaterd/sign"
+	"github.com/updaterd/updaterd/updaterd/internal/fetch"
+	"github.com/updaterd/updaterd/updaterd/internal/update"
+)
+
+// Sizes beyond 32 bits, and different ones: the source ends before the target.
+const (
+	hugeChunk  = 1 << 20
+	hugeSource = 4<<30 + 300<<20 + 77
+	hugeTarget = 5<<30 - 1234
+	// residentLimit is what an install may take, the program itself included.
+	residentLimit = 32 << 20
+)
+
+// hugeNoise tells which chunks of the target are noise, and with which seed;
+// all others are zeros. Those with an even seed are also in the source, at the
+// chunk with the number of the seed.
+var hugeNoise = map[int]uint64{0: 2, 1: 3, 700: 4, 2047: 5, 4095: 6, 4096: 7, 4097: 8, 4500: 10, 5119: 11}
+
+// hugeContent is chunk i of the target, whose last chunk is short.
+func hugeContent(i int) []byte {
+	b := make([]byte, min(hugeChunk, hugeTarget-i*hugeChunk))
+	if seed, ok := hugeNoise[i]; ok {
+		copy(b, noise(seed, hugeChunk))
+		b[77] ^= 1 // so that it is not just a copy
+	}
+	return b
+}
+
+// buildHuge makes the bundle by hand: a builder reads 15 GiB for it.
+func buildHuge(t *testing.T, path string) {
+	t.Helper()
+	n := (hugeTarget + hugeChunk - 1) / hugeChunk
+	source := make([]byte, 12*hugeChunk)
+	for _, seed := range hugeNoise {
+		if seed%2 == 0 {
+			copy(source[seed*hugeChunk:], noise(seed, hugeChunk))
+		}
+	}
+	index := must(delta.NewIndex(bytes.NewReader(source), int64(len(source)), nil))
+	defer index.Close()
+	zeros := bundle.Sum(make([]byte, hugeChunk))
+	digests := make([]byte, n*bundle.DigestSize)
+	tables := [2][]byte{make([]byte, n*bundle.EntrySize), make([]byte, n*bundle.EntrySize)}
+	var data [2]bytes.Buffer
+	for i := range bundle.Order(n) {
+		d, enc := zeros, [2][]byte{}
+		kinds := [2]bundle.Encoding{bundle.Zero, bundle.Zero}
+		if _, ok := hugeNoise[i]; ok || i == n-1 {
+			b := hugeContent(i)
+			d = bundle.Sum(b)
+			kinds, enc = [2]bundle.Encoding{bundle.Raw, bundle.Raw}, [2][]byte{b, b}
+			if hugeNoise[i]%2 == 0 && ok {
+				kinds[0], enc[0] = bundle.Patch, must(index.Patch(b, int64(i)*hugeChunk))
+			}
+		}
+		copy(digests[i*bundle.DigestSize:], d[:])
+		for k := range tables {
+			e := tables[k][i*bundle.EntrySize:]
+			binary.LittleEndian.PutUint32(e, uint32(kinds[k])<<24|uint32(len(enc[k])))
+			sum := bundle.Sum(enc[k])
+			copy(e[4:], sum[:])
+			data[k].Write(enc[k])
+		}
+	}
+	img := bundle.Image{Class: "rootfs", Size: hugeTarget, Digest: bundle.Sum([]byte("not computed")), BuildID: "new-build", ChunkSize: hugeChunk}
+	next := int64(0)
+	place := func(b []byte) bundle.Extent {
+		next += int64(len(b))
+		return bundle.Extent{Offset: next - int64(len(b)), Length: int64(len(b))}
+	}
+	img.Chunks = bundle.Table{Extent: place(digests), Digest: bundle.Sum(digests)}
+	img.Recipes = []bundle.Recipe{
+		{Kind: bundle.KindDelta, Source: &bundle.Source{Digest: bundle.Sum(source), Size: hugeSource, BuildID: "old-build"}},
+		{Kind: bundle.KindFull},
+	}
+	for k := range img.Recipes {
+		img.Recipes[k].Table = bundle.Table{Extent: place(tables[k]), Digest: bundle.Sum(tables[k])}
+	}
+	for k := range img.Recipes {
+		img.Recipes[k].Data = place(data[k].Bytes())
+	}
+	m := bundle.Manifest{Format: bundle.Format, Compatible: []string{"board-1"}, Version: "2.0", Sequence: 2,
+		Created: time.Unix(1, 0).UTC(), Images: []bundle.Image{img}}
+	envelope := must(sign.Seal(bundle.PayloadType, must(m.Marshal()), newKey().signer))
+	out := []byte{0x89, 'U', 'P', 'B', '\r', '\n', 0x1a, '\n'}
+	out = binary.LittleEndian.AppendUint32(out, bundle.HeaderVersion)
+	out = binary.LittleEndian.AppendUint32(out, uint32(len(envelope)))
+	for _, part := range [][]byte{envelope, digests, tables[0], tables[1], data[0].Bytes(), data[1].Bytes()} {
+		out = append(out, part...)
+	}
+	write(t, path, out)
+	for slot, size := range map[bootctl.Slot]int64{"a": hugeSource, "b": hugeTarget} {
+		f := must(os.Create(filepath.Join(filepath.Dir(path), string(slot))))
+		if err := f.Truncate(size); err != nil {
+			t.Fatal(err)
+		}
+		if slot == "a" {
+			for _, seed := range hugeNoise {
+				if seed%2 == 0 {
+					must(f.WriteAt(noise(seed, hugeChunk), int64(seed)*hugeChunk))
+				}
+			}
+		}
+		f.Close()
+	}
+}
+
+// A full device is one that, until it is written, holds something else than
+// zeros everywhere. It does not need the space, because it writes no zeros.
+type full struct {
+	device
+	written []bool // by block
+}
+
+func (d *full) ReadAt(p []byte, off int64) (int, error) {
+	n, err := d.device.ReadAt(p, off)
+	for i := 0; i < n; {
+		end := min(n, i+blockSize-int((off+int64(i))%blockSize))
+		if !d.written[(off+int64(i))/blockSize] {
+			b := p[i:end]
+			for k := range b {
+				b[k] = 0xa5
+			}
+		}
+		i = end
+	}
+	return n, err
+}
+
+func (d *full) WriteAt(p []byte, off int64) (int, error) {
+	for at := off / blockSize; at*blockSize < off+int64(len(p)); at++ {
+		d.written[at] = true
+	}
+	if p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1]) {
+		return len(p), nil
+	}
+	return d.device.WriteAt(p, off)
+}
+
+// TestResidentChild is the device of TestResidentMemory: a process of its own,
+// so that what is measured is the engine.
+func TestResidentChild(t *testing.T) {
+	dir, mode := os.Getenv("UPDATERD_TEST_RESIDENT"), os.Getenv("UPDATERD_TEST_MODE")
+	if dir == "" {
+		t.Skip("part of TestResidentMemory")
+	}
+	client := must(fetch.New(fetch.Options{}))
+	defer client.Close()
+	key := must(sign.ParsePublicKey(must(os.ReadFile(filepath.Join(dir, "key.pub")))))
+	e := must(New(Options{
+		Compatible: "board-1", BuildID: "old-build", Dir: filepath.Join(dir, "downloads"), StoreBudget: 64 << 20,
+		Slots:   map[string]map[bootctl.Slot]string{"rootfs": {"a": filepath.Join(dir, "a"), "b": filepath.Join(dir, "b")}},
+		Booted:  func() (bootctl.Slot, error) { return "a", nil },
+		Keyring: func() (*sign.Keyring, error) { return sign.NewKeyring(key) },
+		Open:    func(ref string) (Remote, error) { return client.Open(ref) },
+	}))
+	if mode == ModeStream {
+		written := make([]bool, hugeTarget/blockSize+1)
+		e.open = func(path string, write bool) (device, error) {
+			d, err := openDevice(path, write)
+			if err != nil || path != e.o.Slots["rootfs"]["b"] {
+				return d, err
+			}
+			return &full{d, written}, nil
+		}
+	}
+	r := &rig{t: t, engine: e}
+	rel := must(e.Inspect(t.Context(), filepath.Join(dir, "f.upb"), "b", update.InstallOptions{Mode: mode}))
+	rel.Job = 1
+	stats, err := r.run(t.Context(), rel, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Printf("child: resident=%d %s written=%d unchanged=%d reused=%d\n", residentPeak(), rel.Images[0].Recipe, stats.Written, stats.Unchanged, stats.Reused)
+}
+
+// residentPeak is the most memory that this process ever had, in bytes.
+func residentPeak() (n int64) {
+	s := bufio.NewScanner(must(os.Open("/proc/self/status")))
+	for s.Scan() {
+		if rest, ok := strings.CutPrefix(s.Text(), "VmHWM:"); ok {
+			fmt.Sscan(rest, &n)
+		}
+	}
+	return n << 10
+}
+
+// An install of 5 GiB, from a source and a delta, stays within 32 MiB, whether
+// hardly a block is to be written or every one.
+func TestResidentMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads 20 GiB of holes")
+	}
+	t.Parallel()
+	dir := t.TempDir()
+	buildHuge(t, filepath.Join(dir, "f.upb"))
+	write(t, filepath.Join(dir, "key.pub"), newKey().public)
+	for _, mode := range modes {
+		if err := os.RemoveAll(filepath.Join(dir, "downloads")); err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []int64{0, hugeTarget} {
+			if err := os.Truncate(filepath.Join(dir, "b"), size); err != nil {
+				t.Fatal(err)
+			}
+		}
+		begin := time.Now()
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestResidentChild$", "-test.count=1")
+		cmd.Env = append(os.Environ(), "UPDATERD_TEST_RESIDENT="+dir, "UPDATERD_TEST_MODE="+mode)
+		out, err := cmd.CombinedOutput()
+		_, line, ok := strings.Cut(string(out), "child: ")
+		if err != nil || !ok {
+			t.Fatalf("%s: %v\n%s", mode, err, out)
+		}
+		var resident, written, unchanged, reused int64
+		var recipe string
+		must(fmt.Sscanf(line, "resident=%d %s written=%d unchanged=%d reused=%d", &resident, &recipe, &written, &unchanged, &reused))
+		t.Logf("%s: %.1f MiB resident, %d MiB written, in %v", mode, float64(resident)/(1<<20), written>>20, time.Since(begin).Round(time.Second/10))
+		if resident > residentLimit {
+			t.Errorf("%s: %d bytes resident, want at most %d", mode, resident, residentLimit)
+		}
+		if recipe != "delta" || written+unchanged != hugeTarget || reused == 0 || (mode == ModeStream) != (unchanged == 0) {
+			t.Errorf("%s: %s", mode, line)
+		}
+		f := must(os.Open(filepath.Join(dir, "b")))
+		for i := range hugeNoise {
+			want := hugeContent(i)
+			got := make([]byte, len(want))
+			if must(io.ReadFull(io.NewSectionReader(f, int64(i)*hugeChunk, hugeTarget), got)); !bytes.Equal(got, want) {
+				t.Errorf("%s: chunk %d is not what was installed", mode, i)
+			}
+		}
+		f.Close()
+	}
+}
