@@ -117,6 +117,9 @@ func build(t testing.TB, change func(*bundle.Spec), images ...any) []byte {
 	return must(os.ReadFile(out))
 }
 
+// plain does without prefixes, which make a large bundle slow to build.
+func plain(s *bundle.Spec) { s.Prefix = -1 }
+
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)

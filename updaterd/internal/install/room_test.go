@@ -199,7 +199,7 @@ func (r *rig) tally(rel *update.Release) tally {
 func TestTallyKeepsUp(t *testing.T) {
 	const size = 6 << 20
 	image := noise(5, size)
-	data := build(t, nil, "rootfs", nil, image)
+	data := build(t, plain, "rootfs", nil, image)
 	for _, mode := range modes {
 		r := newRig(t, data, nil, nil)
 		r.fill(nil, nil, size)

@@ -55,7 +55,7 @@ func unfit(t testing.TB, data, source []byte) (list []int) {
 func TestTouchedBlocks(t *testing.T) {
 	t.Parallel()
 	v1, v2 := large()
-	data := build(t, nil, "rootfs", v1, v2)
+	data := build(t, plain, "rootfs", v1, v2)
 	_, img, _, _ := recipe(t, data, "delta")
 	_, _, _, full := recipe(t, data, "full")
 	for _, blocks := range []int{1, 10, 1000} {
@@ -151,7 +151,7 @@ func lengths(list []int, img *bundle.Image) (n int64) {
 // next one, which may spend more.
 func TestGoesOnAfterTheBudget(t *testing.T) {
 	v1, v2 := large()
-	data := build(t, nil, "rootfs", v1, v2)
+	data := build(t, plain, "rootfs", v1, v2)
 	_, img, _, full := recipe(t, data, "full")
 	touched := bytes.Clone(v1)
 	for _, k := range []int{10, 11, 40, 90} {
