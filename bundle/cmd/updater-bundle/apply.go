@@ -27,6 +27,7 @@ func (c *command) apply(ctx context.Context, args []string) error {
 	var sources cli.List
 	f.Var(&sources, "source", "`OLDFILE`: an older image; may be given again; without it the full recipe is taken")
 	out := f.String("o", "", "write the image to `OUT`")
+	f.StringVar(out, "out", "", "`OUT`: the same as -o")
 	trust := cli.TrustOptions(f)
 	operands, err := c.Parse(f, args, "FILE")
 	if err != nil {
