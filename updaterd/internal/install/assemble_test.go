@@ -293,7 +293,7 @@ func TestBlocksRandomMisfortune(t *testing.T) {
 	}
 }
 
-// The index of a slot whose content is recorded is made once in a job; a file
+// The index of a slot whose content is recorded is made once for it; a file
 // that is not one, or not all of one, is made anew.
 func TestBlockIndexIsKept(t *testing.T) {
 	v1, v2 := relatives()
@@ -318,11 +318,20 @@ func TestBlockIndexIsKept(t *testing.T) {
 			t.Error("the index is not made anew")
 		}
 	}
+	// What is recorded to be in a slot will be asked for again.
+	if err := r.engine.Clean(); err != nil {
+		t.Fatal(err)
+	}
+	if left := must(os.ReadDir(r.o.Dir)); len(left) != 1 || left[0].Name() != filepath.Base(want) {
+		t.Errorf("Clean left %v, want the index alone", left)
+	}
+	r.o.Records = nil
+	r.restart()
 	if err := r.engine.Clean(); err != nil {
 		t.Fatal(err)
 	}
 	if left := must(os.ReadDir(r.o.Dir)); len(left) > 0 {
-		t.Errorf("Clean left %v", left)
+		t.Errorf("without records Clean left %v", left)
 	}
 }
 

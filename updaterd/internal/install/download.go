@@ -27,7 +27,7 @@ func (e *Engine) Download(ctx context.Context, r *update.Release, report func(up
 }
 
 func (p *plan) download(ctx context.Context, job uint64, report func(update.Progress)) error {
-	if err := p.e.store.prune(p); err != nil {
+	if err := p.e.store.prune(p, p.e.o.Records()); err != nil {
 		return unstored(err)
 	}
 	p.begin(job)

@@ -164,8 +164,9 @@ func New(o Options) (*Engine, error) {
 	return &Engine{o: o, store: s, open: openDevice, claimed: make(map[string]bool)}, nil
 }
 
-// Clean drops whatever is stored for downloads.
-func (e *Engine) Clean() error { return unstored(e.store.prune(nil)) }
+// Clean drops whatever is stored for downloads. What is known of the slots'
+// blocks stays, for the next release.
+func (e *Engine) Clean() error { return unstored(e.store.prune(nil, e.o.Records())) }
 
 // keep remembers a plan from Inspect to Download and Install, so that they do
 // not have to ask the server for the same bytes again.

@@ -87,7 +87,7 @@ func (w *work) run(ctx context.Context) (err error) {
 	}
 	if w.p.key.mode == ModeStream {
 		// Best effort: with them a restart can go on without asking for them again.
-		if w.p.e.store.prune(w.p) == nil {
+		if w.p.e.store.prune(w.p, w.p.e.o.Records()) == nil {
 			_ = w.p.e.store.saveHead(w.p)
 		}
 	}

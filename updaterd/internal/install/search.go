@@ -107,7 +107,7 @@ func (f *found) missing(chunks []int) (list []int) {
 
 // scan gives the hashes of a slot's blocks to what emit returns. A slot of which
 // it is recorded what was installed there keeps them in a file, named after
-// that, so that they are worked out once in a job.
+// that, so that they are worked out once for an image.
 func (p *plan) scan(ctx context.Context, slot bootctl.Slot, class string, dev device, emit func() func(blocks.Hash)) error {
 	size, path := dev.Size(), ""
 	for _, r := range p.e.o.Records() {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/updaterd/updaterd/bootctl/durable"
 	"github.com/updaterd/updaterd/bundle"
+	"github.com/updaterd/updaterd/updaterd/internal/update"
 	"golang.org/x/sys/unix"
 )
 
@@ -131,17 +132,18 @@ func (s store) mkdir(key string) error {
 	return err
 }
 
-// prune removes all that does not belong to p; with nil, everything.
-func (s store) prune(p *plan) error {
+// prune removes all that belongs neither to p, which may be nil, nor to what is
+// recorded of the slots.
+func (s store) prune(p *plan, records []update.SlotRecord) error {
 	keep := make(map[string]bool)
+	for _, r := range records {
+		keep[headName(r.Digest, indexName)] = true
+	}
 	if p != nil {
 		keep[headName(p.key.digest, p.key.mode)] = true
 		keep[headName(p.key.digest, tallyName)] = true
 		for _, img := range p.images {
 			keep[storeKey(img.recipe)] = true
-		}
-		for _, r := range p.e.o.Records() {
-			keep[headName(r.Digest, indexName)] = true
 		}
 	}
 	entries, err := os.ReadDir(s.dir)
