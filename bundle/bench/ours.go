@@ -15,10 +15,11 @@ import (
 
 // A variant is one way to call updater-bundle create; each recipe it makes is a row.
 type variant struct {
-	name  string
-	delta bool     // with one from the old image
-	args  []string // in addition to the images
-	rows  map[string]row
+	name   string
+	effort effort
+	delta  bool     // with one from the old image
+	args   []string // in addition to the images
+	rows   map[string]row
 }
 
 // A row names what a recipe is compared with.
@@ -30,14 +31,14 @@ type row struct {
 // variants are the rows of this project. A further option is one more variant,
 // a further recipe one more row.
 var variants = []variant{
-	{"updaterd", true, nil, map[string]row{
+	{"updaterd", quick, true, nil, map[string]row{
 		"full":  {full, "updaterd, full recipe"},
 		"delta": {known, "updaterd, delta"},
 	}},
-	{"updaterd-blocks", false, []string{"--blocks"}, map[string]row{
+	{"updaterd-blocks", quick, false, []string{"--blocks"}, map[string]row{
 		"blocks": {unknown, "updaterd, blocks recipe"},
 	}},
-	{"updaterd-zstd", false, []string{"--compressor", "zstd"}, map[string]row{
+	{"updaterd-zstd", regular, false, []string{"--compressor", "zstd"}, map[string]row{
 		"full": {full, "updaterd, full recipe by --compressor zstd"},
 	}},
 }
@@ -45,7 +46,7 @@ var variants = []variant{
 func ours() []tool {
 	var list []tool
 	for _, v := range variants {
-		list = append(list, tool{v.name, "", quick, v.measure})
+		list = append(list, tool{v.name, "", v.effort, v.measure})
 	}
 	return list
 }
