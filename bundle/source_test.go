@@ -38,21 +38,7 @@ func TestDeltaFromBundle(t *testing.T) {
 	old := olderBundle(t, dir)
 	spec.Images[0].Deltas = []SourceSpec{{Path: old}}
 	_, spec.Keyring = testKey(t, "alice")
-	var last, total int64
-	spec.Progress = func(done, all int64) {
-		if done < last || all < done {
-			t.Errorf("progress goes from %d to %d of %d", last, done, all)
-		}
-		last, total = done, all
-	}
-	spec.Note = func(s string) { t.Errorf("note: %s", s) }
-	out := filepath.Join(dir, "test.upb")
-	if err := Build(context.Background(), out, spec); err != nil {
-		t.Fatal(err)
-	}
-	if last != total || total == 0 {
-		t.Errorf("progress ends at %d of %d", last, total)
-	}
+	out := buildWatched(t, dir, spec)
 	if !bytes.Equal(readFile(t, out), want) {
 		t.Error("the bundle differs from the one made from the image")
 	}
