@@ -72,6 +72,16 @@ func (s *summary) of(k kind) []result {
 	return list
 }
 
+// run is the latest run that measured a row. Rows of an earlier one are marked:
+// times compare only within a run, and nobody compares them across pairs.
+func (s *summary) run() string {
+	latest := ""
+	for _, r := range s.Results {
+		latest = max(latest, r.Run)
+	}
+	return latest
+}
+
 // reference is what the rows of a kind are compared with: the smallest that is
 // not ours, or 0 if there is none.
 func reference(rows []result) int64 {
@@ -122,7 +132,7 @@ func (p *report) text() string {
 			}
 			lines = append(lines, []string{"for " + k.title})
 			for _, r := range rows {
-				lines = append(lines, r.cells(p.Run, reference(rows), s.Size))
+				lines = append(lines, r.cells(s.run(), reference(rows), s.Size))
 			}
 		}
 		b.WriteString(align(lines))
@@ -186,7 +196,7 @@ func (p *report) markdown() string {
 			}
 			b.WriteString("| *for " + k.title + "* |" + strings.Repeat(" |", len(header)-1) + "\n")
 			for _, r := range rows {
-				cells := r.cells(p.Run, reference(rows), s.Size)
+				cells := r.cells(s.run(), reference(rows), s.Size)
 				if r.Ours {
 					cells[0], cells[1], cells[2] = "**"+cells[0]+"**", "**"+cells[1]+"**", "**"+cells[2]+"**"
 				}
@@ -212,8 +222,8 @@ func line(cells []string) string { return "| " + strings.Join(cells, " | ") + " 
 func (p *report) footnotes() []string {
 	notes := []string{"* Counted from the images, not downloaded."}
 	for _, s := range p.Pairs {
-		if slices.ContainsFunc(s.Results, func(r result) bool { return r.Run != p.Run }) {
-			notes = append(notes, "† From an earlier run: compare its bytes, not its times.")
+		if slices.ContainsFunc(s.Results, func(r result) bool { return r.Run != s.run() }) {
+			notes = append(notes, "† From an earlier run than the other rows of its table: compare its bytes, not its times.")
 			break
 		}
 	}
