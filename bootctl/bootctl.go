@@ -33,8 +33,8 @@ func (s Slot) Other() Slot {
 
 // Status is what the bootloader would do if the device started now.
 type Status struct {
-	// Primary is the slot that is started next. (If the trial's tries are used
-	// up, the next start is a fall-back instead, and then it is the other one.)
+	// Primary is the slot that is started next. (If its tries are used up, the
+	// next start is a fall-back instead, and then it is the other one.)
 	Primary Slot
 	// Trial tells that the next starts are counted, and that the bootloader
 	// falls back to the other slot when the count is used up.
@@ -47,6 +47,10 @@ type Status struct {
 	// EnvID is the canary: the id that Linux wrote and that the bootloader
 	// must hand back on the kernel command line. It is "" if none was written.
 	EnvID string
+	// Proven tells that the variables themselves show that the bootloader uses
+	// this environment. Only one that counts every start can show it; with others
+	// the canary must come back.
+	Proven bool
 	// Copies counts the intact copies of the environment (1 or 2; on a device
 	// without redundancy it is always 1), and Redundant tells what there should be.
 	Copies    int
@@ -64,7 +68,8 @@ type Trial int
 
 // What a change may do to the trial. TrialBegin and TrialEnd set the boot
 // counter to zero in the same write. TrialEnd outside a trial changes nothing,
-// because a boot counter means nothing there.
+// because a boot counter means nothing there, unless the bootloader counts every
+// start: then it says that the confirmed slot has started once more.
 const (
 	TrialKeep Trial = iota
 	TrialBegin

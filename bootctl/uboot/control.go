@@ -19,14 +19,17 @@ type Options struct {
 	Config string
 	// LockFile is DefaultLockFile unless given.
 	LockFile string
+	// Scheme is the one that the environment follows unless given.
+	Scheme Scheme
 }
 
 // DefaultConfig is where U-Boot's tools look for their configuration.
 const DefaultConfig = "/etc/fw_env.config"
 
-// Control is [bootctl.Control] on U-Boot's environment, scheme bootcount.
+// Control is [bootctl.Control] on U-Boot's environment.
 type Control struct {
-	store Store
+	store  Store
+	scheme Scheme
 }
 
 var _ bootctl.Control = (*Control)(nil)
@@ -53,11 +56,19 @@ func Open(o Options) (*Control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Config, err)
 	}
-	return New(store), nil
+	return NewScheme(store, o.Scheme)
 }
 
-// New uses the environment in store.
+// New uses the environment in store, and the scheme that it follows.
 func New(store Store) *Control { return &Control{store: store} }
+
+// NewScheme uses the environment in store with a scheme.
+func NewScheme(store Store, s Scheme) (*Control, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	return &Control{store: store, scheme: s}, nil
+}
 
 // Env returns the environment that is in force.
 func (c *Control) Env() (*Env, error) {

@@ -6,26 +6,107 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/updaterd/updaterd/bootctl"
 )
 
-// The variables of scheme bootcount (docs/boot-contract.md#variables).
+// VarEnvID is the canary, in every scheme.
+const VarEnvID = "env_id"
+
+// Names of the schemes.
 const (
-	VarSlot     = "boot_slot"         // the slot that is started next
-	VarBad      = "boot_bad"          // slots that are never started, separated by blanks
-	VarTrial    = "upgrade_available" // 1: starts are counted
-	VarCount    = "bootcount"         // starts counted in this trial
-	VarLimit    = "bootlimit"         // starts allowed in a trial
-	VarFallback = "altbootcmd"        // what U-Boot runs when they are used up
-	VarEnvID    = "env_id"            // the canary
+	Bootcount = "bootcount"
+	Bootorder = "bootorder"
 )
 
-// DefaultLimit is the bootlimit that beginning a trial sets if there is none:
-// without a limit U-Boot would never fall back.
-const DefaultLimit = 3
+// A Scheme says in which variables U-Boot and Linux agree on what is started.
+type Scheme struct {
+	// Name is Bootcount, Bootorder, or "": the one that the environment follows.
+	Name string
+	// Slots are the names of the slots a and b in scheme bootorder, "A" and "B"
+	// unless given.
+	Slots [2]string
+	// Started is the slot that the bootloader says it started (see Booted), or ""
+	// if that is not known. Scheme bootorder tells by it the last start of a slot
+	// from one that was given up: the variables alone are the same.
+	Started bootctl.Slot
+	// BootID is the kernel's id of this start. In scheme bootorder it is put on
+	// record with the proof that the bootloader uses this environment.
+	BootID string
+}
+
+// scheme is what the schemes have in common: both work in memory.
+type scheme interface {
+	status(env *Env) (bootctl.Status, error)
+	apply(env *Env, change bootctl.Change) error
+}
+
+// of is the scheme to use with env. To use the wrong one would store variables
+// that nobody reads.
+func (s Scheme) of(env *Env) (scheme, error) {
+	count, order := env.Get(VarSlot) != "", env.Get(VarOrder) != ""
+	name := s.Name
+	switch {
+	case name == "" && count && order:
+		return nil, fmt.Errorf("%w: both %s and %s are set: say which scheme U-Boot's boot commands follow, %s or %s", bootctl.ErrContract, VarSlot, VarOrder, Bootcount, Bootorder)
+	case name == "" && order:
+		name = Bootorder
+	case name == "":
+		name = Bootcount
+	case name == Bootcount && order && !count, name == Bootorder && count && !order:
+		has, is := VarSlot, Bootcount
+		if order {
+			has, is = VarOrder, Bootorder
+		}
+		return nil, fmt.Errorf("%w: scheme %s is configured, but %s is set, as in scheme %s: configure that one if U-Boot's boot commands read it", bootctl.ErrContract, name, has, is)
+	}
+	if name == Bootorder {
+		return s.bootorder(), nil
+	}
+	return bootcount{}, nil
+}
+
+func (s Scheme) check() error {
+	if !slices.Contains([]string{"", Bootcount, Bootorder}, s.Name) {
+		return fmt.Errorf("scheme %.40q is neither %s nor %s", s.Name, Bootcount, Bootorder)
+	}
+	return s.bootorder().check()
+}
+
+// The flags of the kernel's command line that tell which slot was started.
+const (
+	flagSlot = "updaterd.slot" // a or b
+	flagRAUC = "rauc.slot"     // the slot's name in scheme bootorder
+)
+
+// Booted is the slot that the bootloader says it started. flag looks up a flag
+// of the kernel's command line. The command line is a claim; what is mounted on
+// / is the proof.
+func (s Scheme) Booted(flag func(name string) (value string, found bool)) (bootctl.Slot, error) {
+	if value, found := flag(flagSlot); found {
+		if slot := bootctl.Slot(value); slot.Valid() {
+			return slot, nil
+		}
+		return "", fmt.Errorf("the kernel command line says %s=%q, which is neither a nor b", flagSlot, value)
+	}
+	if s.Name == Bootcount {
+		return "", fmt.Errorf("the kernel command line has no %s=: let the boot command add it", flagSlot)
+	}
+	value, found := flag(flagRAUC)
+	if !found {
+		return "", fmt.Errorf("the kernel command line has neither %s= nor %s=: let the boot command add one of them", flagSlot, flagRAUC)
+	}
+	names := s.bootorder().names
+	for i, slot := range slots {
+		if value == names[i] {
+			return slot, nil
+		}
+	}
+	return "", fmt.Errorf("the kernel command line says %s=%q, which is neither %q nor %q: configure the names that the boot commands use", flagRAUC, value, names[0], names[1])
+}
+
+var slots = [2]bootctl.Slot{bootctl.SlotA, bootctl.SlotB}
 
 // Status implements [bootctl.Control].
 func (c *Control) Status() (bootctl.Status, error) {
@@ -34,65 +115,16 @@ func (c *Control) Status() (bootctl.Status, error) {
 		return bootctl.Status{}, err
 	}
 	_, copies := c.store.Geometry()
-	st, err := statusOf(s.env)
+	scheme, err := c.scheme.of(s.env)
+	if err != nil {
+		return bootctl.Status{}, fmt.Errorf("read boot environment: %w", err)
+	}
+	st, err := scheme.status(s.env)
 	if err != nil {
 		return bootctl.Status{}, fmt.Errorf("read boot environment: %w", err)
 	}
 	st.Copies, st.Redundant = s.intact, copies == 2
 	return st, nil
-}
-
-func statusOf(env *Env) (bootctl.Status, error) {
-	slot := bootctl.Slot(env.Get(VarSlot))
-	switch {
-	case slot == "":
-		return bootctl.Status{}, fmt.Errorf("%w: %s is not set: set it to the slot that runs now, with \"updater-bootctl set-primary\"", bootctl.ErrContract, VarSlot)
-	case !slot.Valid():
-		return bootctl.Status{}, fmt.Errorf("%w: %s is %.40q, but only a and b are slots: set it with \"updater-bootctl set-primary\"", bootctl.ErrContract, VarSlot, slot)
-	}
-	st := bootctl.Status{Primary: slot, EnvID: env.Get(VarEnvID), Bad: badSlots(env)}
-	// U-Boot never starts a bad slot: it takes the other one.
-	if st.IsBad(slot) && !st.IsBad(slot.Other()) {
-		st.Primary = slot.Other()
-	}
-	limit := number(env.Get(VarLimit))
-	if st.Trial = number(env.Get(VarTrial)) != 0; st.Trial {
-		// U-Boot adds 1 at a start, then falls back if the count is above the limit.
-		st.TriesLeft = max(0, limit-number(env.Get(VarCount)))
-	}
-	st.Problems = problems(env)
-	return st, nil
-}
-
-func problems(env *Env) []string {
-	var list []string
-	if env.Get(VarFallback) == "" {
-		list = append(list, VarFallback+" is not set: when a trial's tries are used up, U-Boot would stop at its prompt instead of falling back")
-	}
-	if number(env.Get(VarTrial)) != 0 && number(env.Get(VarLimit)) == 0 {
-		list = append(list, VarLimit+" is not set, so the trial in progress would never fall back")
-	}
-	for _, name := range strings.Fields(env.Get(VarBad)) {
-		if !bootctl.Slot(name).Valid() {
-			list = append(list, fmt.Sprintf("%s lists %.40q, which is not a slot", VarBad, name))
-		}
-	}
-	if bad := badSlots(env); len(bad) == 2 {
-		list = append(list, "both slots are marked bad: U-Boot would start nothing")
-	}
-	return list
-}
-
-// badSlots is the list of bad slots, sorted.
-func badSlots(env *Env) []bootctl.Slot {
-	var bad []bootctl.Slot
-	for _, name := range strings.Fields(env.Get(VarBad)) {
-		if slot := bootctl.Slot(name); slot.Valid() && !slices.Contains(bad, slot) {
-			bad = append(bad, slot)
-		}
-	}
-	slices.Sort(bad)
-	return bad
 }
 
 // number reads a variable as U-Boot does: the decimal digits it begins with, or 0.
@@ -115,7 +147,11 @@ func (c *Control) Apply(change bootctl.Change) error {
 		return fmt.Errorf("change boot environment: %w", err)
 	}
 	return c.Update(change.BothCopies, func(env *Env) error {
-		if err := applyTo(env, change); err != nil {
+		scheme, err := c.scheme.of(env)
+		if err == nil {
+			err = scheme.apply(env, change)
+		}
+		if err != nil {
 			return fmt.Errorf("change boot environment: %w", err)
 		}
 		return nil
@@ -142,67 +178,4 @@ func checkChange(change bootctl.Change) error {
 		return errors.New("an environment id has at most 64 letters, digits, dots, hyphens and underscores")
 	}
 	return nil
-}
-
-// applyTo makes the change in memory.
-func applyTo(env *Env, change bootctl.Change) error {
-	bad := strings.Fields(env.Get(VarBad))
-	before := slices.Clone(bad)
-	for _, slot := range change.Bad {
-		if !slices.Contains(bad, string(slot)) {
-			bad = append(bad, string(slot))
-		}
-	}
-	for _, slot := range change.NotBad {
-		bad = slices.DeleteFunc(bad, func(name string) bool { return name == string(slot) })
-	}
-	if change.Primary != "" && slices.Contains(bad, string(change.Primary)) {
-		return fmt.Errorf("start slot %s: %w", change.Primary, bootctl.ErrBadSlot)
-	}
-	var list []setting
-	if !slices.Equal(bad, before) {
-		list = append(list, setting{VarBad, strings.Join(bad, " ")})
-	}
-	if change.Primary != "" {
-		list = append(list, setting{VarSlot, string(change.Primary)})
-	}
-	if change.EnvID != "" {
-		list = append(list, setting{VarEnvID, change.EnvID})
-	}
-	trial, err := trialSettings(env, change.Trial)
-	if err != nil {
-		return err
-	}
-	for _, s := range append(list, trial...) {
-		if err := env.Set(s.name, s.value); err != nil {
-			return err
-		}
-	}
-	if len(change.Bad) > 0 && len(badSlots(env)) == 2 {
-		return fmt.Errorf("mark slot bad: no slot would be left to start: %w", bootctl.ErrBadSlot)
-	}
-	return nil
-}
-
-type setting struct{ name, value string }
-
-func trialSettings(env *Env, change bootctl.Trial) ([]setting, error) {
-	switch change {
-	case bootctl.TrialBegin:
-		if env.Get(VarFallback) == "" {
-			return nil, fmt.Errorf("begin trial: %w: %s is not set, so a failed trial would end at U-Boot's prompt: store U-Boot's default environment or set the variable", bootctl.ErrContract, VarFallback)
-		}
-		list := []setting{{VarTrial, "1"}, {VarCount, "0"}}
-		if number(env.Get(VarLimit)) == 0 {
-			list = append(list, setting{VarLimit, strconv.Itoa(DefaultLimit)})
-		}
-		return list, nil
-	case bootctl.TrialEnd:
-		// Outside a trial U-Boot does not count, so there is nothing to end, and
-		// confirming again and again costs no flash.
-		if number(env.Get(VarTrial)) != 0 {
-			return []setting{{VarTrial, "0"}, {VarCount, "0"}}, nil
-		}
-	}
-	return nil, nil
 }
