@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/updaterd/updaterd/bootctl"
-	"github.com/updaterd/updaterd/bootctl/uboot"
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 	"github.com/updaterd/updaterd/updaterd/internal/fetch"
@@ -101,7 +100,7 @@ func checkKeyring(c *config.Config) (string, error) {
 }
 
 func checkEnvironment(c *config.Config) (string, error) {
-	control, err := uboot.Open(uboot.Options{Config: c.Boot.FwEnvConfig})
+	control, err := openBoot(c, machine.Claimed(schemeOf(c)))
 	if err != nil {
 		return "", faulty("write U-Boot's CONFIG_ENV_OFFSET, _OFFSET_REDUND and _SIZE, and the device, to "+c.Boot.FwEnvConfig, "%w", err)
 	}
@@ -166,8 +165,8 @@ func deviceAt(path string) (os.FileInfo, int64, error) {
 }
 
 func checkBooted(c *config.Config, root string) (string, error) {
-	const cure = "let the boot command add updaterd.slot=a or =b, and mount that slot's device on /; until then updaterd installs nothing"
-	system, err := machine.New(root, devices(c)[rootClass])
+	const cure = "let the boot command add updaterd.slot=a or =b (with scheme bootorder, rauc.slot= and the name of the slot), and mount that slot's device on /; until then updaterd installs nothing"
+	system, err := machine.New(root, devices(c)[rootClass], schemeOf(c))
 	if err != nil {
 		return "", faulty(cure, "%w", err)
 	}

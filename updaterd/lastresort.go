@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/updaterd/updaterd/bootctl"
-	"github.com/updaterd/updaterd/bootctl/uboot"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 	"github.com/updaterd/updaterd/updaterd/internal/machine"
 )
@@ -23,7 +22,7 @@ import (
 // returns after that, so that the daemon can be started anew. Outside a trial
 // it does nothing.
 func lastResort(ctx context.Context, c *config.Config, claimed bootctl.Slot, patience time.Duration, log *slog.Logger) {
-	control, err := uboot.Open(uboot.Options{Config: c.Boot.FwEnvConfig})
+	control, err := openBoot(c, claimed)
 	if err != nil {
 		log.Error("whether this is a trial is not known: " + err.Error())
 		return

@@ -132,12 +132,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return a
 	}}))
 	if err != nil {
-		lastResort(ctx, config.Defaults(), machine.Claimed(), restartPause, log)
+		c := config.Defaults()
+		c.Boot.Scheme = "" // the one that the environment follows
+		lastResort(ctx, c, machine.Claimed(schemeOf(c)), restartPause, log)
 		return 1
 	}
 	if err := serve(ctx, c, log); err != nil {
 		log.Error(err.Error())
-		lastResort(ctx, c, machine.Claimed(), restartPause, log)
+		lastResort(ctx, c, machine.Claimed(schemeOf(c)), restartPause, log)
 		return 1
 	}
 	return 0

@@ -57,7 +57,7 @@ func serve(ctx context.Context, c *config.Config, log *slog.Logger) error {
 		return err
 	}
 	if s := updater.Snapshot(); s.Trial && s.Booted == "" {
-		go lastResort(ctx, c, machine.Claimed(), c.Health.Deadline.Std(), log)
+		go lastResort(ctx, c, machine.Claimed(schemeOf(c)), c.Health.Deadline.Std(), log)
 	}
 	go serveBus(ctx, updater, log)
 	if err := health.Notify(os.Getenv("NOTIFY_SOCKET"), "READY=1"); err != nil {
@@ -88,7 +88,7 @@ func serveBus(ctx context.Context, updater *update.Updater, log *slog.Logger) {
 }
 
 func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog, log *slog.Logger) (*update.Updater, error) {
-	system, err := machine.New("/", devices(c)[rootClass])
+	system, err := machine.New("/", devices(c)[rootClass], schemeOf(c))
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		// An image without os-release updates as well; only its label and build id are unknown.
 		log.Warn(err.Error())
 	}
-	control, err := uboot.Open(uboot.Options{Config: c.Boot.FwEnvConfig})
+	control, err := openBoot(c, machine.Claimed(schemeOf(c)))
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +148,25 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		Uptime: machine.Uptime, ImageFloor: release.Floor, ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,
 	})
 	return updater, err
+}
+
+// schemeOf is the scheme that is configured.
+func schemeOf(c *config.Config) uboot.Scheme {
+	s := uboot.Scheme{Name: c.Boot.Scheme}
+	copy(s.Slots[:], c.Boot.SlotNames)
+	return s
+}
+
+// openBoot finds the boot environment. started is the slot that the kernel
+// command line names, or "".
+func openBoot(c *config.Config, started bootctl.Slot) (*uboot.Control, error) {
+	scheme := schemeOf(c)
+	id, err := machine.BootID()
+	if err != nil {
+		return nil, err
+	}
+	scheme.Started, scheme.BootID = started, id
+	return uboot.Open(uboot.Options{Config: c.Boot.FwEnvConfig, Scheme: scheme})
 }
 
 func devices(c *config.Config) map[string]map[bootctl.Slot]string {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/updaterd/updaterd/bootctl"
@@ -61,6 +62,7 @@ var commands = []command{
 type app struct {
 	options uboot.Options
 	cmdline string // the kernel's command line
+	bootID  string // the kernel's id of this start
 	stdout  io.Writer
 	stderr  io.Writer
 }
@@ -72,7 +74,7 @@ func Run(version string, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "updater-bootctl", version)
 		return exitOK
 	}
-	a := &app{cmdline: "/proc/cmdline", stdout: stdout, stderr: stderr}
+	a := &app{cmdline: "/proc/cmdline", bootID: "/proc/sys/kernel/random/boot_id", stdout: stdout, stderr: stderr}
 	return a.exit(a.run(args))
 }
 
@@ -80,6 +82,7 @@ func (a *app) run(args []string) error {
 	flags := a.flags("updater-bootctl")
 	flags.StringVar(&a.options.Config, "config", uboot.DefaultConfig, "")
 	flags.StringVar(&a.options.LockFile, "lock", uboot.DefaultLockFile, "")
+	flags.Func("scheme", "", a.scheme)
 	if err := parse(flags, args); errors.Is(err, flag.ErrHelp) {
 		a.usage()
 		return nil
@@ -141,7 +144,7 @@ func (a *app) noFlags(name string, args []string) ([]string, error) {
 }
 
 func (a *app) usage() {
-	fmt.Fprint(a.stdout, `Usage: updater-bootctl [--config FILE] [--lock FILE] COMMAND [OPTION]... [ARGUMENT]...
+	fmt.Fprint(a.stdout, `Usage: updater-bootctl [--config FILE] [--lock FILE] [--scheme SCHEME] COMMAND [OPTION]... [ARGUMENT]...
        updater-bootctl --version
 
 Shows and changes what the bootloader does, in U-Boot's environment. Works
@@ -156,6 +159,9 @@ Commands:
 Options, which stand before the command:
   --config FILE  where the environment is (default %s)
   --lock FILE    the lock shared with fw_setenv (default %s)
+  --scheme SCHEME
+                 bootcount, bootorder, or bootorder:A,B with what the slots a and b
+                 are called there (default: the one that the environment follows)
 
 Exit codes:
 `, uboot.DefaultConfig, uboot.DefaultLockFile)
@@ -165,8 +171,27 @@ Exit codes:
 	fmt.Fprint(a.stdout, "\nExample: updater-bootctl status --json\n")
 }
 
+// scheme reads the value of --scheme.
+func (a *app) scheme(value string) error {
+	name, names, named := strings.Cut(value, ":")
+	s := uboot.Scheme{Name: name}
+	if named {
+		one, two, _ := strings.Cut(names, ",")
+		s.Slots = [2]string{one, two}
+	}
+	a.options.Scheme = s
+	_, err := uboot.NewScheme(nil, s)
+	return err
+}
+
 // open finds the environment.
-func (a *app) open() (*uboot.Control, error) { return uboot.Open(a.options) }
+func (a *app) open() (*uboot.Control, error) {
+	a.options.Scheme.Started = a.booted()
+	if id, err := os.ReadFile(a.bootID); err == nil {
+		a.options.Scheme.BootID = strings.TrimSpace(string(id))
+	}
+	return uboot.Open(a.options)
+}
 
 // look finds the environment and reads it.
 func (a *app) look() (*uboot.Control, bootctl.Status, error) {

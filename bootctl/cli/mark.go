@@ -97,10 +97,16 @@ func (a *app) booted() bootctl.Slot {
 	if err != nil {
 		return ""
 	}
-	for _, word := range strings.Fields(string(text)) {
-		if slot, ok := strings.CutPrefix(word, "updaterd.slot="); ok && bootctl.Slot(slot).Valid() {
-			return bootctl.Slot(slot)
+	slot, err := a.options.Scheme.Booted(func(name string) (string, bool) {
+		for _, word := range strings.Fields(string(text)) {
+			if value, found := strings.CutPrefix(word, name+"="); found {
+				return value, true
+			}
 		}
+		return "", false
+	})
+	if err != nil {
+		return ""
 	}
-	return ""
+	return slot
 }

@@ -19,6 +19,15 @@ var setCommand = command{
 var guarded = map[string]string{
 	uboot.VarSlot: "set-primary", uboot.VarBad: "mark-bad or mark-good",
 	uboot.VarTrial: "mark-good or set-primary --trial", uboot.VarCount: "mark-good",
+	uboot.VarOrder: "set-primary, mark-bad or mark-good",
+}
+
+// guard is the command to use instead of setting the variable, or "".
+func guard(name string) string {
+	if strings.HasPrefix(name, "BOOT_") && strings.HasSuffix(name, "_LEFT") {
+		return "mark-good or mark-bad"
+	}
+	return guarded[name]
 }
 
 func (a *app) set(args []string) error {
@@ -34,7 +43,7 @@ func (a *app) set(args []string) error {
 		if !ok || name == "" {
 			return usagef("%q is not NAME=VALUE", arg)
 		}
-		if use, ok := guarded[name]; ok {
+		if use := guard(name); use != "" {
 			return usagef("%s is not set by hand: use %s", name, use)
 		}
 	}

@@ -38,7 +38,8 @@ type Start struct {
 	FellBack bool
 }
 
-// Factory is a default environment in which slot is primary and nothing is bad.
+// Factory is a default environment of scheme bootcount in which slot is primary
+// and nothing is bad.
 func Factory(slot bootctl.Slot) map[string]string {
 	return map[string]string{
 		"boot_slot": string(slot), "upgrade_available": "0", "bootcount": "0", "bootlimit": "3",
@@ -65,6 +66,17 @@ func (b *Board) Format() error {
 // whether a slot holds a kernel that can be loaded and started. An error of the
 // store (a power cut while U-Boot saved) ends the start.
 func (b *Board) Boot(starts func(bootctl.Slot) bool) (Start, error) {
+	for range maxResets {
+		start, err := b.boot(starts)
+		if !errors.Is(err, errReset) {
+			return start, err
+		}
+	}
+	return Start{}, ErrNoBoot
+}
+
+// boot is one start up to the kernel, or to a reset by the boot commands.
+func (b *Board) boot(starts func(bootctl.Slot) bool) (Start, error) {
 	m, err := b.load()
 	if err != nil {
 		return Start{}, err
@@ -90,6 +102,9 @@ func (b *Board) Boot(starts func(bootctl.Slot) bool) (Start, error) {
 		if start.FellBack, err = m.fallBack(); err != nil {
 			return start, err
 		}
+	}
+	if m.vars["bootcmd"] == orderCommand {
+		return m.bootOrder(start, starts)
 	}
 	// bootcmd: the chosen slot, then the other one, and never a bad one.
 	first := chosen(m.vars)

@@ -5,7 +5,8 @@
 // a slot is started, and a medium whose writes can be torn.
 //
 // Its one contract: [Board.Boot] does what a U-Boot with CONFIG_BOOTCOUNT_LIMIT,
-// CONFIG_BOOTCOUNT_ENV and the boot commands of docs/boot-contract.md does. It
+// CONFIG_BOOTCOUNT_ENV and the boot commands of docs/boot-contract.md does, of
+// either scheme: the environment says which. It
 // shares no code with bootctl/uboot, so that it also checks the byte form of the
 // environment, which copy is in force, and which one is written.
 //

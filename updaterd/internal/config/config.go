@@ -32,9 +32,10 @@ type Config struct {
 
 // Boot is the boot contract.
 type Boot struct {
-	Scheme       string `toml:"scheme"`
-	FwEnvConfig  string `toml:"fw_env_config"`
-	RequireEnvID bool   `toml:"require_env_id"`
+	Scheme       string   `toml:"scheme"`
+	SlotNames    []string `toml:"slot_names"` // in scheme bootorder
+	FwEnvConfig  string   `toml:"fw_env_config"`
+	RequireEnvID bool     `toml:"require_env_id"`
 }
 
 // Slot is one slot of one class.
@@ -87,7 +88,7 @@ func Defaults() *Config {
 		DataDir:   "/data/updaterd",
 		Keyring:   "/etc/updaterd/keys",
 		Threshold: 1,
-		Boot:      Boot{Scheme: "bootcount", FwEnvConfig: "/etc/fw_env.config", RequireEnvID: true},
+		Boot:      Boot{Scheme: "bootcount", SlotNames: []string{"A", "B"}, FwEnvConfig: "/etc/fw_env.config", RequireEnvID: true},
 		Download:  Download{Mode: "auto", StoreBudget: 64 << 20, Fallback: "full"},
 		Health:    Health{Deadline: Duration(5 * time.Minute), MinUptime: Duration(10 * time.Second)},
 		Watchdog:  Watchdog{Timeout: Duration(30 * time.Second)},

@@ -28,6 +28,7 @@ func (p *problems) add(key toml.Key, format string, args ...any) {
 
 var (
 	word     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+	bootName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
 	slotName = regexp.MustCompile(`^([a-z0-9][a-z0-9_-]{0,31})\.([ab])$`)
 	unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]{1,240}\.(service|socket|target|mount|automount|swap|path|timer|slice|scope|device)$`)
 )
@@ -45,7 +46,10 @@ func (c *Config) validate() problems {
 	if c.Threshold < 1 || c.Threshold > 8 {
 		p.add(toml.Key{"threshold"}, "is %d; it must be between 1 and 8 signatures", c.Threshold)
 	}
-	p.oneOf(c.Boot.Scheme, []string{"bootcount"}, "boot", "scheme")
+	p.oneOf(c.Boot.Scheme, []string{"bootcount", "bootorder"}, "boot", "scheme")
+	if names := c.Boot.SlotNames; len(names) != 2 || names[0] == names[1] || !bootName.MatchString(names[0]) || !bootName.MatchString(names[1]) {
+		p.add(toml.Key{"boot", "slot_names"}, "is %q; it must be two different names, of letters, digits, dot, dash and underscore, at most 32 each", names)
+	}
 	p.path(c.Boot.FwEnvConfig, true, "boot", "fw_env_config")
 	p.slots(c)
 	p.oneOf(c.Download.Mode, []string{"auto", "store", "stream"}, "download", "mode")

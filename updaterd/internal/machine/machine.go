@@ -12,7 +12,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,13 +24,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bootctl/uboot"
 )
 
 // rebootTimeout bounds how long init may take to accept a reboot.
 const rebootTimeout = 30 * time.Second
-
-// slotFlag is what the boot command adds to the kernel command line.
-const slotFlag = "updaterd.slot"
 
 // maxOSRelease bounds what is read of os-release.
 const maxOSRelease = 64 << 10
@@ -40,23 +37,33 @@ const maxOSRelease = 64 << 10
 type Machine struct {
 	line   *cmdline.CmdLine
 	bootID string
+	scheme uboot.Scheme
 	root   map[bootctl.Slot]string
 	dir    string
 }
 
 // New reads the running machine. dir is where its root file system is seen, "/"
 // on a device; root names the block device of each slot of the class that is
-// mounted there.
-func New(dir string, root map[bootctl.Slot]string) (*Machine, error) {
+// mounted there, and scheme says what the kernel command line calls the slots.
+func New(dir string, root map[bootctl.Slot]string, scheme uboot.Scheme) (*Machine, error) {
 	line := cmdline.NewCmdLine()
 	if line.Err != nil {
 		return nil, fmt.Errorf("read kernel command line: %w", line.Err)
 	}
+	id, err := BootID()
+	if err != nil {
+		return nil, err
+	}
+	return &Machine{line: line, bootID: id, scheme: scheme, root: root, dir: dir}, nil
+}
+
+// BootID is the kernel's id of this start.
+func BootID() (string, error) {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return nil, fmt.Errorf("read boot id: %w", err)
+		return "", fmt.Errorf("read boot id: %w", err)
 	}
-	return &Machine{line: line, bootID: strings.TrimSpace(string(id)), root: root, dir: dir}, nil
+	return strings.TrimSpace(string(id)), nil
 }
 
 // BootID changes at every start of the kernel.
@@ -71,13 +78,9 @@ func (m *Machine) EnvID() string {
 // Booted is the slot on the kernel command line, if the device of that slot is
 // the one mounted on /.
 func (m *Machine) Booted() (bootctl.Slot, error) {
-	name, ok := m.line.Flag(slotFlag)
-	if !ok {
-		return "", errors.New("the kernel command line has no updaterd.slot=: let the boot command add it")
-	}
-	slot := bootctl.Slot(name)
-	if !slot.Valid() {
-		return "", fmt.Errorf("the kernel command line says updaterd.slot=%q, which is neither a nor b", name)
+	slot, err := m.scheme.Booted(m.line.Flag)
+	if err != nil {
+		return "", err
 	}
 	device, ok := m.root[slot]
 	if !ok {
@@ -98,12 +101,12 @@ func (m *Machine) Booted() (bootctl.Slot, error) {
 
 // Claimed is the slot that the kernel command line names, whether or not that
 // is proven; "" if it names none.
-func Claimed() bootctl.Slot {
-	name, _ := cmdline.NewCmdLine().Flag(slotFlag)
-	if slot := bootctl.Slot(name); slot.Valid() {
-		return slot
+func Claimed(scheme uboot.Scheme) bootctl.Slot {
+	slot, err := scheme.Booted(cmdline.NewCmdLine().Flag)
+	if err != nil {
+		return "" // Booted says why, to those who need it proven
 	}
-	return ""
+	return slot
 }
 
 // Uptime is how long the kernel has been running.

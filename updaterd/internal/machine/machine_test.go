@@ -12,11 +12,12 @@ import (
 	"github.com/u-root/u-root/pkg/cmdline"
 
 	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bootctl/uboot"
 )
 
 func at(t *testing.T, flags map[string]string, root map[bootctl.Slot]string) *Machine {
 	t.Helper()
-	m, err := New(t.TempDir(), root)
+	m, err := New(t.TempDir(), root, uboot.Scheme{Name: uboot.Bootcount})
 	if err != nil {
 		t.Fatal(err)
 	}

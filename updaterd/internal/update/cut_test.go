@@ -115,59 +115,64 @@ func pauseIn(state State) func(*Updater, Snapshot) bool {
 	}
 }
 
-// TestPowerCuts cuts the power before every durable step of every scenario.
+// TestPowerCuts cuts the power before every durable step of every scenario, in
+// both schemes.
 func TestPowerCuts(t *testing.T) {
 	total := 0
-	for _, sc := range scenarios {
-		t.Run(sc.name, func(t *testing.T) {
-			points := 0
-			run(t, sc, false)
-			for n := 1; !t.Failed(); n++ {
-				w := run(t, sc, false, n)
-				if w.steps < n {
-					break // nothing was cut any more
-				}
-				points++
-				if strings.Contains(strings.Join(w.log, "\n"), "CUT before environment") {
-					run(t, sc, true, n) // in the middle of the write, too
+	for _, scheme := range schemes {
+		for _, sc := range scenarios {
+			t.Run(scheme+"/"+sc.name, func(t *testing.T) {
+				points := 0
+				run(t, scheme, sc, false)
+				for n := 1; !t.Failed(); n++ {
+					w := run(t, scheme, sc, false, n)
+					if w.steps < n {
+						break // nothing was cut any more
+					}
 					points++
+					if strings.Contains(strings.Join(w.log, "\n"), "CUT before environment") {
+						run(t, scheme, sc, true, n) // in the middle of the write, too
+						points++
+					}
+					if n > 200 {
+						t.Fatal("no run survives")
+					}
 				}
-				if n > 200 {
-					t.Fatal("no run survives")
-				}
-			}
-			total += points
-			t.Logf("%d cut points", points)
-		})
+				total += points
+				t.Logf("%d cut points", points)
+			})
+		}
 	}
-	t.Logf("%d cut points in %d scenarios", total, len(scenarios))
+	t.Logf("%d cut points in %d scenarios and %d schemes", total, len(scenarios), len(schemes))
 }
 
 // TestTwoPowerCuts cuts the power a second time, soon after the first.
 func TestTwoPowerCuts(t *testing.T) {
 	total := 0
-	for _, sc := range scenarios {
-		t.Run(sc.name, func(t *testing.T) {
-			for n := 1; !t.Failed(); n++ {
-				var w *world
-				for gap := 1; gap <= 4 && !t.Failed(); gap++ {
-					w = run(t, sc, gap%2 == 0, n, n+gap)
-					total++
+	for _, scheme := range schemes {
+		for _, sc := range scenarios {
+			t.Run(scheme+"/"+sc.name, func(t *testing.T) {
+				for n := 1; !t.Failed(); n++ {
+					var w *world
+					for gap := 1; gap <= 4 && !t.Failed(); gap++ {
+						w = run(t, scheme, sc, gap%2 == 0, n, n+gap)
+						total++
+					}
+					if w.steps < n {
+						break
+					}
 				}
-				if w.steps < n {
-					break
-				}
-			}
-		})
+			})
+		}
 	}
-	t.Logf("%d pairs of cuts in %d scenarios", total, len(scenarios))
+	t.Logf("%d pairs of cuts in %d scenarios and %d schemes", total, len(scenarios), len(schemes))
 }
 
 // run lives through one schedule in a bubble of its own.
-func run(t *testing.T, sc scenario, torn bool, cuts ...int) (w *world) {
+func run(t *testing.T, scheme string, sc scenario, torn bool, cuts ...int) (w *world) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w = newWorld()
+		w = newWorldOf(scheme)
 		w.cutAt, w.torn = cuts, torn
 		if sc.good != "" {
 			w.good["2"] = sc.good
@@ -178,7 +183,7 @@ func run(t *testing.T, sc scenario, torn bool, cuts ...int) (w *world) {
 		}
 		w.check("in the end")
 		if err != nil || len(w.faults) > 0 {
-			t.Errorf("%s, cut before %v (torn: %v): %v\n\t%s\n%s", sc.name, cuts, torn, err, strings.Join(w.faults, "\n\t"), w)
+			t.Errorf("%s, %s, cut before %v (torn: %v): %v\n\t%s\n%s", scheme, sc.name, cuts, torn, err, strings.Join(w.faults, "\n\t"), w)
 		}
 	})
 	return w

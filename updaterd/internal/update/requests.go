@@ -128,11 +128,11 @@ func (u *Updater) environmentError() error {
 // canaryError tells why the environment is not proven to be the bootloader's.
 func (u *Updater) canaryError() error {
 	switch have, want := u.o.System.EnvID(), u.status.EnvID; {
-	case u.o.WaiveEnvID || u.statusErr != nil || have != "" && have == want:
+	case u.o.WaiveEnvID || u.statusErr != nil || u.status.Proven || have != "" && have == want:
 		return nil
 	case have == "":
 		return errorf(NameEnvironmentUnproven, "it is not proven that the bootloader reads the boot environment that updaterd writes: "+
-			"reboot once; if this stays, the kernel command line lacks updaterd.env_id or fw_env.config names another place")
+			"reboot once; if this stays, fw_env.config names another place, or the boot commands neither add updaterd.env_id to the kernel command line nor count every start")
 	default:
 		return errorf(NameEnvironmentUnproven, "it is not proven that the bootloader reads the boot environment that updaterd writes: "+
 			"the kernel command line says %q, the environment %q; reboot once; if this stays, fw_env.config names another place", have, want)

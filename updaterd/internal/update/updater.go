@@ -169,6 +169,7 @@ func (u *Updater) start(ctx context.Context) {
 		u.booted = ""
 	}
 	u.refresh()
+	u.greet(ctx) // before all else: until then, a power cut costs the confirmed slot a start
 	plan := Reconcile(u.j, u.facts())
 	u.o.Log.Info("reconcile", "state", string(u.j.State), "rule", plan.Rule, "booted", string(u.booted),
 		"primary", string(u.status.Primary), "trial", u.status.Trial)
@@ -176,21 +177,25 @@ func (u *Updater) start(ctx context.Context) {
 		u.o.Log.Error("reconcile", "rule", plan.Rule, "err", err)
 	}
 	u.problem = plan.Problem
-	u.offerCanary()
 	u.publish()
 }
 
-// offerCanary writes an id that the bootloader will hand back at the next
-// start. An id that is there already and was not handed back is left: either
-// the next start hands it back, or it is not the bootloader's environment, and
-// another id would not be handed back either.
-func (u *Updater) offerCanary() {
-	if u.o.WaiveEnvID || u.j.State != StateIdle || u.statusErr != nil || u.bootedErr != nil ||
-		u.status.Trial || u.status.EnvID != "" {
+// greet tells a bootloader that counts every start that the confirmed slot has
+// started: it fills up the starts that are left, in one write. In the same write
+// it offers a canary, if there is none: an id that the bootloader will hand back
+// at the next start, or that the next counted start proves. An id that is there
+// already is left: either the next start proves it, or it is not the
+// bootloader's environment, and another id would not help.
+func (u *Updater) greet(ctx context.Context) {
+	if u.statusErr != nil || !u.facts().steady(u.booted) {
 		return
 	}
-	if err := u.apply(bootctl.Change{EnvID: newEnvID()}); err != nil {
-		u.alarm("The proof that the bootloader reads this environment could not be written: %v.", err)
+	c := bootctl.Change{Trial: bootctl.TrialEnd}
+	if !u.o.WaiveEnvID && u.j.State == StateIdle && u.status.EnvID == "" {
+		c.EnvID = newEnvID()
+	}
+	if err := u.applyPatiently(ctx, c); err != nil {
+		u.alarm("This start could not be acknowledged in the boot environment: %v.", err)
 	}
 }
 

@@ -24,6 +24,7 @@ var errCut = errors.New("power cut")
 // world is a device that outlives its power cuts: a boot environment that U-Boot
 // (a model of it) and bootctl/uboot share, a data partition, and two slots.
 type world struct {
+	scheme string // of the boot environment
 	medium *ubootmodel.Memory
 	board  ubootmodel.Board
 	slots  map[bootctl.Slot]*content
@@ -42,7 +43,7 @@ type world struct {
 	faults   []string       // invariants that did not hold
 	starts   map[string]int // starts of a version while it was on trial
 	boots    int
-	was      bootctl.Status // the environment in force before the step
+	was      generation // the environment in force before the step
 	judged   map[string]bool
 	sure     map[string]bool // versions that were confirmed
 	lastSure bootctl.Slot
@@ -58,8 +59,11 @@ func (c *content) is(version string) bool {
 }
 func (c *content) bootable() bool { return c.chunks[0] != "" }
 
-func newWorld() *world {
+func newWorld() *world { return newWorldOf(uboot.Bootcount) }
+
+func newWorldOf(scheme string) *world {
 	w := &world{
+		scheme: scheme,
 		medium: ubootmodel.NewMemory(0x200, 2),
 		slots:  map[bootctl.Slot]*content{"a": {[4]string{"1", "1", "1", "1"}}, "b": {[4]string{"0", "0", "0", "0"}}},
 		stored: map[string]bool{}, data: map[string][]byte{},
@@ -67,6 +71,9 @@ func newWorld() *world {
 		starts: map[string]int{}, judged: map[string]bool{}, sure: map[string]bool{"1": true}, lastSure: "a",
 	}
 	env := ubootmodel.Factory("a")
+	if scheme == uboot.Bootorder {
+		env = ubootmodel.FactoryOrder("a")
+	}
 	env["env_id"] = "factory"
 	w.board = ubootmodel.Board{Store: w.medium, Default: env}
 	if err := w.board.Format(); err != nil {
@@ -120,28 +127,6 @@ func (w *world) fault(format string, args ...any) {
 	}
 }
 
-// generations are the environments of the intact copies, the one in force first.
-func (w *world) generations() []bootctl.Status {
-	copies := []uboot.Copy{uboot.DecodeCopy(w.medium.Raw(0), true), uboot.DecodeCopy(w.medium.Raw(1), true)}
-	var out []bootctl.Status
-	first := uboot.Select(copies[0], copies[1])
-	for _, i := range []int{first, 1 - first} {
-		if i < 0 || i > 1 || !copies[i].Valid {
-			continue
-		}
-		e, err := uboot.Parse(copies[i].Data)
-		if err != nil {
-			continue
-		}
-		s := bootctl.Status{Primary: bootctl.Slot(e.Get("boot_slot")), Trial: e.Get("upgrade_available") == "1"}
-		for _, bad := range strings.Fields(e.Get("boot_bad")) {
-			s.Bad = append(s.Bad, bootctl.Slot(bad))
-		}
-		out = append(out, s)
-	}
-	return out
-}
-
 // check asserts the invariants of state-machine.md on what is durable now.
 func (w *world) check(when string) {
 	g := w.generations()
@@ -154,7 +139,7 @@ func (w *world) check(when string) {
 		some := false
 		for slot, c := range w.slots {
 			complete := c.is(c.chunks[0]) && c.bootable()
-			if complete && w.sure[c.chunks[0]] && !s.IsBad(slot) {
+			if complete && w.sure[c.chunks[0]] && s.startable(slot) {
 				some = true
 			}
 			if !complete && (!s.IsBad(slot) || c.bootable()) {
@@ -432,7 +417,7 @@ func (w *world) boot() (*machine, error) {
 }
 
 func (w *world) options(m *machine, e *engine) Options {
-	return Options{Compatible: "board", Version: m.version, DataDir: "/nonexistent", Boot: uboot.New(w.medium), Engine: e,
+	return Options{Compatible: "board", Version: m.version, DataDir: "/nonexistent", Boot: w.control(m), Engine: e,
 		Health: m, Watchdog: m, System: m, Deadline: time.Minute, WaiveEnvID: w.waive}
 }
 
