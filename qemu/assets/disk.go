@@ -32,7 +32,9 @@ type Disk struct {
 	DataSize int64
 	// EnvID is the canary of a factory image; "" leaves the environment unproven.
 	EnvID string
-	// Env is set over U-Boot's default environment.
+	// Factory is the environment on the disk, U-Boot's default one if nil.
+	Factory map[string]string
+	// Env is set over it.
 	Env map[string]string
 	// NoEnv leaves both copies of the environment empty: U-Boot's defaults are in force.
 	NoEnv bool
@@ -110,6 +112,9 @@ func (d *Disk) writeEnv(w io.WriterAt) error {
 	env, err := uboot.Default()
 	if err != nil {
 		return err
+	}
+	if d.Factory != nil {
+		env = maps.Clone(d.Factory)
 	}
 	if d.EnvID != "" {
 		env["env_id"] = d.EnvID

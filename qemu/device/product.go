@@ -82,9 +82,12 @@ func (p *Product) Files(configuration string, more ...assets.File) []assets.File
 	return append(files, more...)
 }
 
-// Configuration is updaterd.toml of the simulated devices, without its last lines.
-func Configuration(download, health string) string {
+// Configuration is updaterd.toml of the simulated devices, with lines of its sections.
+func Configuration(boot, download, health string) string {
 	return `compatible = "` + Compatible + `"
+
+[boot]
+` + boot + `
 
 [slots."rootfs.a"]
 device = "/dev/mmcblk0p1"

@@ -56,8 +56,8 @@ type System struct {
 	Packages assets.Packages
 	Version  string
 	Broken   assets.Broken
-	// Download and Health are lines of the configuration's sections.
-	Download, Health string
+	// Boot, Download and Health are lines of the configuration's sections.
+	Boot, Download, Health string
 	// More files, such as a CA or another configuration of the bus.
 	More []assets.File
 }
@@ -66,7 +66,7 @@ type System struct {
 func (p *Product) Image(ctx context.Context, b *assets.Builder, s System) (string, error) {
 	path, err := b.RootFS(ctx, assets.Root{
 		Flavour: s.Flavour, Packages: s.Packages, Version: s.Version, Broken: s.Broken,
-		Files: p.Files(Configuration(s.Download, s.Health), s.More...),
+		Files: p.Files(Configuration(s.Boot, s.Download, s.Health), s.More...),
 	})
 	if err != nil {
 		return "", fmt.Errorf("build system %s: %w", s.Version, err)

@@ -29,6 +29,15 @@ var Config string
 //go:embed updaterd.env
 var Env string
 
+// bootOrderEnv is the environment of a device that was fielded with RAUC.
+//
+//go:embed bootorder.env
+var bootOrderEnv string
+
+// BootOrder returns the environment of a device that was fielded with RAUC, to
+// be written to a disk: scheme bootorder with the same U-Boot.
+func BootOrder() (map[string]string, error) { return Parse(bootOrderEnv) }
+
 // Default returns the variables of Env.
 func Default() (map[string]string, error) { return Parse(Env) }
 
