@@ -24,16 +24,18 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
-		Setup: func(env *testscript.Env) error {
-			return factory(env.WorkDir)
-		},
-	})
+	for dir, env := range map[string]map[string]string{"testdata": ubootmodel.Factory("a"), "testdata/bootorder": ubootmodel.FactoryOrder("a")} {
+		testscript.Run(t, testscript.Params{
+			Dir:   dir,
+			Setup: func(e *testscript.Env) error { return format(e.WorkDir, env) },
+		})
+	}
 }
 
-// factory makes a disk with two copies of an environment, and fw_env.config for it.
-func factory(dir string) error {
+func factory(dir string) error { return format(dir, ubootmodel.Factory("a")) }
+
+// format makes a disk with two copies of an environment, and fw_env.config for it.
+func format(dir string, env map[string]string) error {
 	disk := filepath.Join(dir, "disk")
 	if err := os.WriteFile(disk, make([]byte, 0x10000), 0o600); err != nil {
 		return err
@@ -46,7 +48,7 @@ func factory(dir string) error {
 	if err != nil {
 		return err
 	}
-	board := ubootmodel.Board{Store: store, Default: ubootmodel.Factory("a")}
+	board := ubootmodel.Board{Store: store, Default: env}
 	return board.Format()
 }
 

@@ -126,7 +126,10 @@ func TestProblems(t *testing.T) {
 		{"negative size", "[download]\nbyte_budget = -1", []string{`"-1" is not a size`}},
 		{"mode", "[download]\nmode = \"fast\"", []string{`line 7: download.mode: is "fast"; it must be "auto" or "store" or "stream"`}},
 		{"fallback", "[download]\nfallback = \"\"", []string{`download.fallback: is ""`}},
-		{"scheme", "[boot]\nscheme = \"bootorder\"", []string{`boot.scheme: is "bootorder"; it must be "bootcount"`}},
+		{"scheme", "[boot]\nscheme = \"grub\"", []string{`boot.scheme: is "grub"; it must be "bootcount" or "bootorder"`}},
+		{"slot names", "[boot]\nslot_names = [\"A\"]", []string{`boot.slot_names: is ["A"]; it must be two different names`}},
+		{"slot names alike", "[boot]\nslot_names = [\"A\", \"A\"]", []string{`boot.slot_names: is ["A" "A"]; it must be two different names`}},
+		{"slot name with a blank", "[boot]\nslot_names = [\"system 0\", \"B\"]", []string{`boot.slot_names: is ["system 0" "B"]; it must be two different names`}},
 		{"several at once", "[trial]\nmax_attempts = 0\n[watchdog]\ntimeout = \"1500ms\"\ndevice = \"watchdog\"", []string{
 			"line 7: trial.max_attempts: is 0", "line 9: watchdog.timeout: is 1.5s", `line 10: watchdog.device: "watchdog" is not an absolute path`}},
 		{"threshold", "=threshold = 0\n" + minimal, []string{"line 1: threshold: is 0"}},

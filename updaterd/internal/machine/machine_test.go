@@ -30,23 +30,36 @@ func TestBootedIsUnprovenUnlessTheMountConfirmsIt(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	order := uboot.Scheme{Name: uboot.Bootorder}
 	for _, c := range []struct {
 		name, slot, want string
 		root             map[bootctl.Slot]string
+		scheme           uboot.Scheme
+		rauc             string
 	}{
-		{"no slot", "", "no updaterd.slot", nil},
-		{"unknown slot", "c", "neither a nor b", nil},
-		{"no device", "a", "no device", map[bootctl.Slot]string{"b": file}},
-		{"missing device", "a", "look at the device", map[bootctl.Slot]string{"a": file + "x"}},
-		{"not a block device", "a", "is not mounted from", map[bootctl.Slot]string{"a": file}},
-		{"same numbers, but a character device", "b", "is not mounted from", map[bootctl.Slot]string{"b": "/dev/null"}},
+		{name: "no slot", want: "no updaterd.slot"},
+		{name: "unknown slot", slot: "c", want: "neither a nor b"},
+		{name: "no device", slot: "a", want: "no device", root: map[bootctl.Slot]string{"b": file}},
+		{name: "missing device", slot: "a", want: "look at the device", root: map[bootctl.Slot]string{"a": file + "x"}},
+		{name: "not a block device", slot: "a", want: "is not mounted from", root: map[bootctl.Slot]string{"a": file}},
+		{name: "same numbers, but a character device", slot: "b", want: "is not mounted from", root: map[bootctl.Slot]string{"b": "/dev/null"}},
+		{name: "the other scheme's flag", rauc: "A", want: "no updaterd.slot"},
+		{name: "RAUC's flag is checked as well", rauc: "A", want: "says slot a, but / is not mounted from", root: map[bootctl.Slot]string{"a": file}, scheme: order},
+		{name: "another name", rauc: "system0", want: `neither "A" nor "B"`, scheme: order},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			flags := map[string]string{}
 			if c.slot != "" {
 				flags["updaterd.slot"] = c.slot
 			}
-			slot, err := at(t, flags, c.root).Booted()
+			if c.rauc != "" {
+				flags["rauc.slot"] = c.rauc
+			}
+			m := at(t, flags, c.root)
+			if c.scheme.Name != "" {
+				m.scheme = c.scheme
+			}
+			slot, err := m.Booted()
 			if slot != "" || err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("Booted() = %q, %v; want an error with %q", slot, err, c.want)
 			}

@@ -4,11 +4,15 @@ package update
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
+	"testing"
+	"testing/synctest"
 
 	"github.com/updaterd/updaterd/bootctl"
 	"github.com/updaterd/updaterd/bootctl/uboot"
+	"github.com/updaterd/updaterd/bootctl/uboot/ubootmodel"
 )
 
 // schemes are those that the boot environment can have.
@@ -91,4 +95,184 @@ func (w *world) control(m *machine) *uboot.Control {
 		panic(err)
 	}
 	return c
+}
+
+// environment is a medium whose environment says s, or nil if that cannot be
+// said in the scheme.
+func environment(t *testing.T, scheme string, s bootctl.Status) *ubootmodel.Memory {
+	t.Helper()
+	if s.IsBad(s.Primary) {
+		return nil // the other slot would be primary, or nothing would start
+	}
+	env := ubootmodel.Factory(s.Primary)
+	if scheme == uboot.Bootorder {
+		env = ubootmodel.FactoryOrder(s.Primary)
+		for _, bad := range s.Bad {
+			name := strings.ToUpper(string(bad))
+			env["BOOT_ORDER"] = strings.TrimSpace(strings.ReplaceAll(env["BOOT_ORDER"], name, ""))
+			env["BOOT_"+name+"_LEFT"] = "0"
+		}
+	} else {
+		for _, bad := range s.Bad {
+			env["boot_bad"] = string(bad)
+		}
+	}
+	if s.Trial {
+		env["upgrade_available"] = "1"
+	}
+	m := ubootmodel.NewMemory(0x200, 2)
+	board := ubootmodel.Board{Store: m, Default: env}
+	if err := board.Format(); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// TestReconcileInSchemes does what Reconcile says to an environment of each
+// scheme, for all that a start can find and a scheme can say: the state machine
+// and the schemes mean the same by a change.
+func TestReconcileInSchemes(t *testing.T) {
+	for _, scheme := range schemes {
+		n := 0
+		for r := range rows() {
+			f := r.facts()
+			if f.Unreadable {
+				continue
+			}
+			m := environment(t, scheme, f.Boot)
+			if m == nil {
+				continue
+			}
+			what := fmt.Sprintf("%s: Reconcile%q", scheme, []string(r))
+			started := f.Booted
+			if !started.Valid() {
+				started = ""
+			}
+			c, err := uboot.NewScheme(m, uboot.Scheme{Name: scheme, Started: started, BootID: f.BootID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := f.Boot
+			says(t, what, c, want)
+			for _, fx := range Reconcile(r.journal(), f).Effects {
+				if fx.Kind != DoApply {
+					continue
+				}
+				n++
+				if err := c.Apply(fx.Change); err != nil {
+					t.Errorf("%s: %s: %v", what, fx, err)
+				}
+				want = changed(want, fx.Change)
+				says(t, what+": "+fx.String(), c, want)
+			}
+		}
+		if n < 300 {
+			t.Errorf("%s: only %d changes were tried", scheme, n)
+		}
+		t.Logf("%s: %d changes", scheme, n)
+	}
+}
+
+func says(t *testing.T, what string, c *uboot.Control, want bootctl.Status) {
+	t.Helper()
+	got, err := c.Status()
+	if err != nil || got.Primary != want.Primary || got.Trial != want.Trial || !slices.Equal(got.Bad, want.Bad) {
+		t.Fatalf("%s: the environment says %+v, %v; want %+v", what, got, err, want)
+	}
+}
+
+// TestEnvironmentUnproven: until a reboot has shown that the bootloader uses the
+// environment, nothing is installed; one reboot does it, a factory environment
+// can carry the id, and an environment that nobody else uses never gets through.
+func TestEnvironmentUnproven(t *testing.T) {
+	for _, scheme := range schemes {
+		t.Run(scheme, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorldOf(scheme)
+				install := func(l *life, proven bool) {
+					t.Helper()
+					defer l.end()
+					_, err := l.Install(l.ctx, ref, InstallOptions{KeepInstalled: true})
+					if !proven {
+						wantName(t, "Install", err, NameEnvironmentUnproven)
+						return
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					l.reach(StateInstalled)
+					if err := l.Cancel(l.Snapshot().Job.ID); err != nil {
+						t.Fatal(err)
+					}
+				}
+				// As it left the factory, with an id on it.
+				l := start(t, w, nil)
+				install(l, true)
+				install(startOn(t, w, l.m, nil), true) // the daemon alone
+
+				setEnv("env_id", "")(w, nil)
+				l = start(t, w, nil)
+				install(l, false)
+				install(startOn(t, w, l.m, nil), false)
+				l = start(t, w, nil) // one reboot cures it
+				install(l, true)
+				install(startOn(t, w, l.m, nil), true)
+
+				// Another place than the bootloader's: it holds what a device has,
+				// id included, but no start changes it.
+				elsewhere := newWorldOf(scheme)
+				for range 3 {
+					m, err := w.boot()
+					if err != nil {
+						t.Fatal(err)
+					}
+					m.w, m.start.EnvID = elsewhere, strings.Repeat("x", len(m.start.EnvID))
+					install(startOn(t, elsewhere, m, nil), false)
+				}
+			})
+		})
+	}
+}
+
+// TestOneWriteForEachStart: with a bootloader that counts every start the daemon
+// writes once at each, and with the boot counter never.
+func TestOneWriteForEachStart(t *testing.T) {
+	for scheme, want := range map[string]int{uboot.Bootcount: 0, uboot.Bootorder: 1} {
+		t.Run(scheme, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorldOf(scheme)
+				for range 10 {
+					m, err := w.boot()
+					if err != nil {
+						t.Fatal(err)
+					}
+					before := w.medium.Writes()
+					for range 2 { // the daemon alone, too
+						startOn(t, w, m, nil).end()
+					}
+					if n := w.medium.Writes() - before; n != want || m.start.Slot != "a" {
+						t.Errorf("%d writes in slot %s; want %d in a", n, m.start.Slot, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestWrongScheme: what is configured is not what the environment holds.
+func TestWrongScheme(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, scheme := range schemes {
+			w := newWorldOf(scheme)
+			w.scheme = schemes[1-slices.Index(schemes, scheme)]
+			m := &machine{w: w, bootID: "boot-1", start: ubootmodel.Start{Slot: "a", EnvID: "factory"}}
+			l := startOn(t, w, m, nil)
+			_, err := l.Install(l.ctx, ref, InstallOptions{})
+			wantName(t, "Install", err, NameEnvironmentDamaged)
+			if !strings.Contains(err.Error(), "as in scheme "+scheme) {
+				t.Errorf("Install = %v; want it to name the scheme", err)
+			}
+			l.end()
+		}
+	})
 }
