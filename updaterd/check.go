@@ -58,6 +58,7 @@ func checksOf(c *config.Config, root string) []check {
 	}
 	return append(list,
 		check{"booted slot", func() (string, error) { return checkBooted(c, root) }},
+		check{"kernel panic", func() (string, error) { return checkPanic("/proc/sys/kernel/panic") }},
 		check{"data directory", func() (string, error) { return checkData(c, root) }},
 		check{"certificates", func() (string, error) { return checkCertificates(c) }},
 		check{"health commands", func() (string, error) { return checkCommands(c) }},
@@ -175,6 +176,22 @@ func checkBooted(c *config.Config, root string) (string, error) {
 		return "", faulty(cure, "%w", err)
 	}
 	return string(slot), nil
+}
+
+// checkPanic reads how long a kernel that panics waits before it starts anew.
+func checkPanic(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	value := strings.TrimSpace(string(text))
+	switch {
+	case err != nil:
+		return "", faulty("mount /proc", "%w", err)
+	case value == "0":
+		return "", faulty("let the boot command add panic=5, or build the kernel with CONFIG_PANIC_TIMEOUT=5",
+			"a kernel that panics stays as it is: a new system that does so in its trial is never counted, and the device never falls back")
+	case strings.HasPrefix(value, "-"):
+		return "starts anew at once", nil
+	}
+	return "starts anew after " + value + " s", nil
 }
 
 func checkData(c *config.Config, root string) (string, error) {

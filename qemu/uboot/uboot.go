@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -100,44 +103,28 @@ func Encode(env map[string]string, size int, generation byte) ([]byte, error) {
 	return out, nil
 }
 
+// checkConfig is the program that integrators run, too.
+//
+//go:embed check-config
+var checkConfig string
+
 // CheckConfig compares U-Boot's final .config with the fragment, because merging
 // drops without an error what a dependency forbids or another release has renamed.
 func CheckConfig(fragment, final string) error {
-	have := map[string]string{}
-	for line := range strings.Lines(final) {
-		if name, value, ok := configLine(line); ok {
-			have[name] = value
+	dir, err := os.MkdirTemp("", "check-config-*")
+	if err != nil {
+		return fmt.Errorf("check U-Boot's configuration: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	for name, text := range map[string]string{"fragment": fragment, ".config": final} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return fmt.Errorf("check U-Boot's configuration: %w", err)
 		}
 	}
-	var wrong []string
-	for line := range strings.Lines(fragment) {
-		name, value, ok := configLine(line)
-		if !ok || have[name] == value || slices.Contains(redundancy, name) {
-			continue
-		}
-		wrong = append(wrong, fmt.Sprintf("%s is %q, want %q", name, have[name], value))
-	}
-	// U-Boot renamed this option: one of the names has to be in force.
-	if !slices.ContainsFunc(redundancy, func(name string) bool { return have[name] == "y" }) {
-		wrong = append(wrong, strings.Join(redundancy, " or ")+" is not set")
-	}
-	if wrong != nil {
-		return fmt.Errorf("check U-Boot's configuration: %s", strings.Join(wrong, "; "))
+	cmd := exec.Command("sh", "-s", filepath.Join(dir, "fragment"), filepath.Join(dir, ".config"))
+	cmd.Stdin = strings.NewReader(checkConfig)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("check U-Boot's configuration: %w\n%s", err, out)
 	}
 	return nil
-}
-
-var redundancy = []string{"CONFIG_SYS_REDUNDAND_ENVIRONMENT", "CONFIG_ENV_REDUNDANT"}
-
-// configLine splits a line of a .config. An option that is off has the value "",
-// like one that the file does not name.
-func configLine(line string) (name, value string, ok bool) {
-	line = strings.TrimSpace(line)
-	if off, found := strings.CutSuffix(line, " is not set"); found {
-		return strings.TrimPrefix(off, "# "), "", true
-	}
-	if !strings.HasPrefix(line, "CONFIG_") {
-		return "", "", false
-	}
-	return strings.Cut(line, "=")
 }

@@ -77,6 +77,23 @@ func TestDefault(t *testing.T) {
 	}
 }
 
+// The environment of a device that was fielded with RAUC has none of our variables.
+func TestBootOrder(t *testing.T) {
+	env, err := uboot.BootOrder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"BOOT_ORDER": "A B", "BOOT_A_LEFT": "3", "BOOT_B_LEFT": "3",
+		"boot_slot": "", "boot_bad": "", "upgrade_available": "", "bootlimit": "", "altbootcmd": "", "env_id": ""} {
+		if env[name] != want {
+			t.Errorf("%s = %q, want %q", name, env[name], want)
+		}
+	}
+	if text := fmt.Sprint(env); strings.Contains(text, "updaterd") || strings.Contains(text, "env_id") {
+		t.Error("the boot commands know of updaterd")
+	}
+}
+
 // mkenvimage is U-Boot's own tool for the same job.
 func TestEncodeLikeMkenvimage(t *testing.T) {
 	env := map[string]string{"boot_slot": "b", "altbootcmd": "run x; saveenv", "a": "1"}
@@ -149,10 +166,12 @@ func TestCheckConfig(t *testing.T) {
 		{"still on", "CONFIG_A=y\nCONFIG_B=y\nCONFIG_ENV_REDUNDANT=y\n", "CONFIG_B"},
 		{"other value", "CONFIG_A=m\nCONFIG_ENV_REDUNDANT=y\n", "CONFIG_A"},
 		{"one copy", "CONFIG_A=y\n", "CONFIG_ENV_REDUNDANT"},
+		{"a longer name", "CONFIG_A=y\nCONFIG_ENV_REDUNDANT_UPGRADE=y\n", "CONFIG_ENV_REDUNDANT"},
+		{"nothing", "", "CONFIG_A"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			err := uboot.CheckConfig(fragment, test.final)
+			err := uboot.CheckConfig(fragment, test.final) // runs check-config
 			if (err == nil) != (test.wrong == "") || err != nil && !strings.Contains(err.Error(), test.wrong) {
 				t.Errorf("CheckConfig = %v; want %q", err, test.wrong)
 			}

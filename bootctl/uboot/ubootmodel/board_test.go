@@ -134,6 +134,33 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// A script of scheme bootorder takes one off at every start, also when the slot
+// cannot be loaded, and fills all up when nothing is left.
+func TestInOrder(t *testing.T) {
+	m := ubootmodel.NewMemory(0x200, 2)
+	b := &ubootmodel.Board{Store: m, Default: ubootmodel.FactoryOrder("b")}
+	must(t, b.Format())
+	for _, want := range []struct {
+		starts func(bootctl.Slot) bool
+		slot   bootctl.Slot
+		a, b   string
+	}{
+		{all, "b", "3", "2"}, {all, "b", "3", "1"}, {only("a"), "a", "2", "0"}, {all, "a", "1", "0"}, {all, "a", "0", "0"}, {all, "b", "3", "2"},
+	} {
+		start, err := b.Boot(want.starts)
+		must(t, err)
+		env, err := uboot.New(m).Env()
+		must(t, err)
+		if start.Slot != want.slot || start.EnvID != "" || env.Get("BOOT_A_LEFT") != want.a || env.Get("BOOT_B_LEFT") != want.b {
+			t.Fatalf("Boot = %+v, A %s B %s; want %+v", start, env.Get("BOOT_A_LEFT"), env.Get("BOOT_B_LEFT"), want)
+		}
+	}
+	must(t, uboot.New(m).Update(false, func(e *uboot.Env) error { return e.Set("BOOT_ORDER", "a R") }))
+	if start, err := b.Boot(all); !errors.Is(err, ubootmodel.ErrNoBoot) {
+		t.Errorf("with no slot in the order: %+v, %v", start, err)
+	}
+}
+
 // Linux and U-Boot in turn, with a power cut anywhere: the device always starts
 // some slot, never a bad one, and both halves read the same environment.
 func TestTwoHalves(t *testing.T) {
