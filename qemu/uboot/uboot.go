@@ -32,6 +32,20 @@ var Config string
 //go:embed updaterd.env
 var Env string
 
+// What makes a U-Boot load the variables of the boot contract alone from the
+// disk, and all others from its own defaults: a fragment, code for the board, and
+// the list, which is CONFIG_ENV_FLAGS_LIST_STATIC in the board's header.
+var (
+	//go:embed writeable.config
+	WriteableConfig string
+	//go:embed board/env_location.c
+	WriteableBoard string
+)
+
+// WriteableList are those variables. Their type is a string: a value of another
+// type would be dropped when it is loaded, and Linux would not learn of that.
+const WriteableList = "boot_slot:sw,boot_bad:sw,upgrade_available:sw,bootcount:sw,bootlimit:sw,env_id:sw,"
+
 // bootOrderEnv is the environment of a device that was fielded with RAUC.
 //
 //go:embed bootorder.env
