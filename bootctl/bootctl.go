@@ -58,6 +58,9 @@ type Status struct {
 	// Problems lists, in sentences, what in the environment keeps a trial from
 	// being safe (no way back, no limit). It is empty on a device that is set up well.
 	Problems []string
+	// Warnings lists, in sentences, what is unwise but keeps nothing from working:
+	// how the copies of the environment are placed.
+	Warnings []string
 }
 
 // IsBad reports whether slot is on the list of slots that are never started.

@@ -115,9 +115,9 @@ func checkEnvironment(c *config.Config) (string, error) {
 	case len(status.Problems) > 0:
 		return "", faulty("see docs/boot-contract.md for what the environment must hold", "%s", strings.Join(status.Problems, "; "))
 	case !status.Redundant:
-		return "one copy; two would survive a power cut while it is written", nil
+		return strings.Join(append([]string{"one copy; two would survive a power cut while it is written"}, status.Warnings...), "; "), nil
 	}
-	return fmt.Sprintf("two intact copies, slot %s is primary", status.Primary), nil
+	return strings.Join(append([]string{fmt.Sprintf("two intact copies, slot %s is primary", status.Primary)}, status.Warnings...), "; "), nil
 }
 
 func checkSlot(c *config.Config, class string, slot bootctl.Slot) (string, error) {

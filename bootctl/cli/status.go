@@ -26,6 +26,7 @@ type statusJSON struct {
 	Copies    int            `json:"copies"`
 	Redundant bool           `json:"redundant"`
 	Problems  []string       `json:"problems"`
+	Warnings  []string       `json:"warnings"`
 }
 
 func (a *app) status(args []string) error {
@@ -42,12 +43,15 @@ func (a *app) status(args []string) error {
 		return err
 	}
 	if *asJSON {
-		out := statusJSON{st.Primary, st.Trial, st.TriesLeft, st.Bad, st.EnvID, st.Copies, st.Redundant, st.Problems}
+		out := statusJSON{st.Primary, st.Trial, st.TriesLeft, st.Bad, st.EnvID, st.Copies, st.Redundant, st.Problems, st.Warnings}
 		if out.Bad == nil {
 			out.Bad = []bootctl.Slot{}
 		}
 		if out.Problems == nil {
 			out.Problems = []string{}
+		}
+		if out.Warnings == nil {
+			out.Warnings = []string{}
 		}
 		return json.NewEncoder(a.stdout).Encode(out)
 	}
@@ -69,6 +73,9 @@ func (a *app) status(args []string) error {
 	fmt.Fprintf(a.stdout, "env_id:        %s\n", orNone(st.EnvID))
 	for _, p := range st.Problems {
 		fmt.Fprintf(a.stdout, "problem:       %s\n", p)
+	}
+	for _, w := range st.Warnings {
+		fmt.Fprintf(a.stdout, "warning:       %s\n", w)
 	}
 	return nil
 }

@@ -155,7 +155,7 @@ func (c *Control) read() (state, error) {
 			faults[i] = c.describe(i, image, n)
 		}
 	}
-	s := state{current: Select(copies[0], copies[1])}
+	s := state{current: c.store.Traits().Flags.Select(copies[0], copies[1])}
 	if s.current < 0 {
 		return state{}, damaged(faults[:n])
 	}
@@ -183,22 +183,48 @@ func (c *Control) read() (state, error) {
 // it returns nil, that copy is in force.
 func (c *Control) write(s state, env *Env) error {
 	size, n := c.store.Geometry()
+	flags := c.store.Traits().Flags
 	target := (s.current + 1) % n
-	image, err := EncodeCopy(env, s.flag+1, size, n == 2) // 255 is followed by 0
+	image, err := EncodeCopy(env, flags.Next(s.flag), size, n == 2)
 	if err != nil {
 		return fmt.Errorf("change boot environment: %w", err)
 	}
 	// Commit point: before this write the old environment is in force, after it
 	// the new one; a torn write fails its checksum, and the old one stays.
-	if err := c.store.WriteCopy(target, image); err != nil {
+	if err := c.put(target, image); err != nil {
 		return fmt.Errorf("change boot environment: %w", err)
 	}
-	back, err := c.store.ReadCopy(target)
+	if n == 1 || flags != ActiveObsolete {
+		return nil
+	}
+	// On NOR flash both copies are active now, and the first one is in force: if
+	// that is the new one, the write above was the commit point; if not, this is
+	// it. Both are intact, so a cut between the two leaves the old environment or
+	// the new one, and U-Boot and every later change see the same of them.
+	if err := c.store.Obsolete(s.current); err != nil {
+		return fmt.Errorf("change boot environment: %w", err)
+	}
+	old, err := c.store.ReadCopy(s.current)
 	if err != nil {
 		return fmt.Errorf("change boot environment: read back: %w", err)
 	}
+	if DecodeCopy(old, true).Flag != 0 {
+		return fmt.Errorf("change boot environment: the flag of %s could not be cleared: the flash is failing or write-protected", c.store.Where(s.current))
+	}
+	return nil
+}
+
+// put writes one copy and reads it back.
+func (c *Control) put(i int, image []byte) error {
+	if err := c.store.WriteCopy(i, image); err != nil {
+		return err
+	}
+	back, err := c.store.ReadCopy(i)
+	if err != nil {
+		return fmt.Errorf("read back: %w", err)
+	}
 	if !bytes.Equal(back, image) {
-		return fmt.Errorf("change boot environment: %s holds something else than what was written and synced: the medium is failing or write-protected", c.store.Where(target))
+		return fmt.Errorf("%s holds something else than what was written and synced: the medium is failing or write-protected", c.store.Where(i))
 	}
 	return nil
 }

@@ -68,10 +68,38 @@ func EncodeCopy(env *Env, flag byte, size int, redundant bool) ([]byte, error) {
 	return append(image, data...), nil
 }
 
+// A Convention is how two copies tell which of them is in force. The medium
+// decides: U-Boot and its tools choose likewise.
+type Convention int
+
+const (
+	// Counter: the copy with the larger flag, where 0 follows 255.
+	Counter Convention = iota
+	// ActiveObsolete: on NOR flash, where a single bit can be cleared, a copy is
+	// written with flag 1 (active), and after that the flag of the other one is
+	// cleared to 0 (obsolete).
+	ActiveObsolete
+)
+
+// Next is the flag with which a copy is written that is to be in force after
+// one with flag.
+func (c Convention) Next(flag byte) byte {
+	if c == ActiveObsolete {
+		return 1
+	}
+	return flag + 1
+}
+
 // Select is U-Boot's rule for which of two copies is in force: the only valid
-// one; else the one with the larger flag, where 0 follows 255; else the first.
-// It returns the index 0 or 1, or -1 if none is valid.
-func Select(first, second Copy) int {
+// one; else the one whose flag wins; else the first. It returns the index 0 or
+// 1, or -1 if none is valid.
+//
+// On NOR flash all readers agree on the flags 0 and 1, and on equal ones. On
+// others, which only a flipped bit leaves behind, they differ: env/flash.c takes
+// the first copy, env/sf.c (SPI flash) and libubootenv the larger flag. Here it
+// is the larger flag as well, but without a wrap: 255 is the flag of erased
+// flash, which wins over 0 in env/flash.c and in both tools.
+func (c Convention) Select(first, second Copy) int {
 	switch {
 	case !first.Valid && !second.Valid:
 		return -1
@@ -79,9 +107,9 @@ func Select(first, second Copy) int {
 		return 0
 	case !first.Valid:
 		return 1
-	case first.Flag == 255 && second.Flag == 0:
+	case c == Counter && first.Flag == 255 && second.Flag == 0:
 		return 1
-	case first.Flag == 0 && second.Flag == 255:
+	case c == Counter && first.Flag == 0 && second.Flag == 255:
 		return 0
 	case second.Flag > first.Flag:
 		return 1

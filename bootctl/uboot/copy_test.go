@@ -24,7 +24,7 @@ func TestSelect(t *testing.T) {
 		{"1 does not follow 255", good(255), good(1), 0},
 		{"254 and 0", good(254), good(0), 0},
 	} {
-		if got := Select(tc.first, tc.second); got != tc.want {
+		if got := Counter.Select(tc.first, tc.second); got != tc.want {
 			t.Errorf("%s: Select = %d; want %d", tc.name, got, tc.want)
 		}
 	}
@@ -34,7 +34,7 @@ func TestSelect(t *testing.T) {
 func TestNextFlagWins(t *testing.T) {
 	for flag := range 256 {
 		old, next := Copy{Valid: true, Flag: byte(flag)}, Copy{Valid: true, Flag: byte(flag) + 1}
-		if Select(old, next) != 1 || Select(next, old) != 0 {
+		if Counter.Select(old, next) != 1 || Counter.Select(next, old) != 0 {
 			t.Errorf("flag %d does not win over %d", byte(flag)+1, flag)
 		}
 	}

@@ -124,6 +124,7 @@ func (c *Control) Status() (bootctl.Status, error) {
 		return bootctl.Status{}, fmt.Errorf("read boot environment: %w", err)
 	}
 	st.Copies, st.Redundant = s.intact, copies == 2
+	st.Warnings = c.store.Traits().Warnings
 	return st, nil
 }
 

@@ -5,18 +5,21 @@ package uboot
 import (
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/updaterd/updaterd/bootctl/mtd"
 )
 
 // Store keeps the copies of an environment. It knows nothing of what is in them.
 type Store interface {
 	// Geometry tells the size of a copy in bytes and the number of copies, 1 or 2.
 	Geometry() (size, copies int)
+	// Traits tells what follows from the medium.
+	Traits() Traits
 	// Lock keeps others out, U-Boot's tools among them, until release is called.
 	// Who only reads may share the lock, and goes without where it has no right
 	// to it or where somebody keeps it.
@@ -26,106 +29,149 @@ type Store interface {
 	ReadCopy(i int) ([]byte, error)
 	// WriteCopy writes copy i in one write and returns once it is on the medium.
 	WriteCopy(i int, image []byte) error
+	// Obsolete clears the flag of copy i and leaves the rest of it as it is. Only
+	// convention ActiveObsolete needs it.
+	Obsolete(i int) error
 	// Where names copy i for people.
 	Where(i int) string
+}
+
+// Traits is what follows from the medium of a store.
+type Traits struct {
+	// Flags tells how two copies say which of them is in force.
+	Flags Convention
+	// Warnings says, in sentences, what of the place of the copies is unwise.
+	Warnings []string
 }
 
 // ErrUnreadable: the medium cannot read a copy. The other copy may still be good.
 var ErrUnreadable = errors.New("medium error")
 
-// sector is the unit in which disks write. Two copies must not share one.
-const sector = 512
-
-// disk is what a diskStore needs of an open file or block device.
-type disk interface {
-	io.ReaderAt
-	io.WriterAt
-	io.Closer
-	// Sync returns once what was written is on the medium.
-	Sync() error
-	// Forget drops what caches hold of n bytes at offset.
-	Forget(offset, n int64) error
-	// Length is the size of the file or block device.
-	Length() (int64, error)
-	// Info tells what was opened.
-	Info() (os.FileInfo, error)
+// unreadable adds ErrUnreadable to what a medium says when it fails.
+func unreadable(err error) error {
+	for _, e := range []error{unix.EIO, unix.EBADMSG, unix.EUCLEAN} {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w: %w", ErrUnreadable, err)
+		}
+	}
+	return err
 }
 
-// diskStore is a Store on a regular file or a block device.
-type diskStore struct {
-	locations []Location // offsets counted from the start
-	lock      string
-	open      func(path string, flags int) (disk, error)
+// place is where one copy is stored.
+type place interface {
+	read() ([]byte, error)
+	write(image []byte) error
+	// clash says what is wrong with two copies in these places, of which one is
+	// on the same device as the other. Warnings are no reason to refuse.
+	clash(other place) (warning string, err error)
+	String() string
+}
+
+// system is what a store needs of the operating system; tests have their own.
+type system struct {
+	disk   func(path string, flags int) (disk, error)
+	flash  func(path string, flags int) (flash, error)
+	volume func(path string, flags int) (volume, error)
+	sysfs  string
+}
+
+func realSystem() system {
+	return system{disk: openDisk, flash: openFlash, volume: openVolume, sysfs: "/sys"}
+}
+
+// store is a Store on the places of its copies.
+type store struct {
+	size   int64
+	places []place
+	traits Traits
+	lock   string
 }
 
 // OpenStore finds the copies that config names and checks that they are where
 // they can be. lockFile is DefaultLockFile unless given.
 func OpenStore(config Config, lockFile string) (Store, error) {
-	return openStore(config, lockFile, openDisk)
+	return openStore(config, lockFile, realSystem())
 }
 
-func openStore(config Config, lockFile string, open func(string, int) (disk, error)) (Store, error) {
+func openStore(config Config, lockFile string, sys system) (Store, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
 	if lockFile == "" {
 		lockFile = DefaultLockFile
 	}
-	s := &diskStore{lock: lockFile, open: open}
+	s := &store{size: config[0].Size, lock: lockFile}
 	var infos []os.FileInfo
+	var flags []Convention
 	for _, l := range config {
-		info, err := s.check(&l)
+		p, convention, info, err := sys.find(l)
 		if err != nil {
 			return nil, fmt.Errorf("open boot environment: %w", err)
 		}
-		s.locations = append(s.locations, l)
+		s.places = append(s.places, p)
+		if f, ok := p.(*flashPlace); ok {
+			if len(config) == 2 && convention == ActiveObsolete && !f.info.Bits {
+				return nil, fmt.Errorf("open boot environment: %s is NOR flash that cannot clear a single bit (it has checksums of its own), so neither U-Boot nor this can tell which of two copies is in force: use one copy, or UBI", l.Path)
+			}
+			if f.shared() {
+				s.traits.Warnings = append(s.traits.Warnings, fmt.Sprintf("something else lies behind the copy at %s, in the same erase block of %#x bytes: "+
+					"whenever the environment is written, by U-Boot too, a power cut can destroy it; move it, or enlarge CONFIG_ENV_SIZE", p, f.info.EraseSize))
+			}
+		}
 		infos = append(infos, info)
+		flags = append(flags, convention)
 	}
-	if len(infos) == 2 && sameDevice(infos[0], infos[1]) {
-		a, b := s.locations[0], s.locations[1]
-		if a.Offset > b.Offset {
-			a, b = b, a
-		}
-		if (a.Offset+a.Size-1)/sector >= b.Offset/sector {
-			return nil, fmt.Errorf("open boot environment: the two copies overlap or share a sector (%#x to %#x, and from %#x, of %s): correct fw_env.config", a.Offset, a.Offset+a.Size, b.Offset, b.Path)
-		}
+	s.traits.Flags = flags[0]
+	if len(s.places) == 1 {
+		return s, nil
+	}
+	// Copies with different rules have no order, so U-Boot's tools refuse them, too.
+	if flags[0] != flags[1] {
+		return nil, fmt.Errorf("open boot environment: one copy is on NOR flash and the other is not: put both on one kind of medium")
+	}
+	if !sameDevice(infos[0], infos[1]) {
+		return s, nil
+	}
+	warning, err := s.places[0].clash(s.places[1])
+	if err != nil {
+		return nil, fmt.Errorf("open boot environment: %w: correct fw_env.config", err)
+	}
+	if warning != "" {
+		s.traits.Warnings = append(s.traits.Warnings, warning)
 	}
 	return s, nil
 }
 
-// check opens the device of a location and makes its offset count from the start.
-func (s *diskStore) check(l *Location) (os.FileInfo, error) {
-	d, err := s.open(l.Path, os.O_RDONLY)
+// find opens the device of a location to see what it is.
+func (sys system) find(l Location) (place, Convention, os.FileInfo, error) {
+	path, err := sys.volumeNode(l.Path)
 	if err != nil {
-		return nil, err
+		return nil, Counter, nil, err
 	}
-	defer d.Close()
-	info, err := d.Info()
+	l.Path = path
+	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, Counter, nil, err
 	}
-	block := info.Mode()&os.ModeDevice != 0 && info.Mode()&os.ModeCharDevice == 0
-	switch {
-	case info.Mode()&os.ModeCharDevice != 0:
-		return nil, fmt.Errorf("%s is a character device (MTD or UBI), and only block devices and regular files are supported yet", l.Path)
-	case !block && !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is neither a block device nor a regular file", l.Path)
-	case !block && l.Offset < 0:
-		return nil, fmt.Errorf("%s is a regular file, and an offset from the end (%d) is for block devices", l.Path, l.Offset)
+	if info.Mode()&os.ModeCharDevice == 0 {
+		p, err := sys.findDisk(l, info)
+		return p, Counter, info, err
 	}
-	length, err := d.Length()
+	if name := sys.volumeName(info); name != "" {
+		p, err := sys.findVolume(l, name)
+		return p, Counter, info, err
+	}
+	p, err := sys.findFlash(l)
+	if errors.Is(err, mtd.ErrNotMTD) {
+		err = fmt.Errorf("%s is a character device, but neither an MTD device nor a UBI volume", path)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("find the size of %s: %w", l.Path, err)
+		return nil, Counter, nil, err
 	}
-	offset := l.Offset
-	if offset < 0 {
-		offset += length
+	if p.info.Kind == mtd.NOR {
+		return p, ActiveObsolete, info, nil
 	}
-	if offset < 0 || offset > length-l.Size {
-		return nil, fmt.Errorf("the copy at offset %d with %#x bytes lies outside of %s, which has %d bytes: correct fw_env.config", l.Offset, l.Size, l.Path, length)
-	}
-	l.Offset = offset
-	return info, nil
+	return p, Counter, info, nil
 }
 
 // sameDevice reports whether two names lead to one medium.
@@ -133,93 +179,51 @@ func sameDevice(a, b os.FileInfo) bool {
 	if os.SameFile(a, b) {
 		return true
 	}
-	x, ok1 := a.Sys().(*syscall.Stat_t)
-	y, ok2 := b.Sys().(*syscall.Stat_t)
-	return ok1 && ok2 && a.Mode()&os.ModeDevice != 0 && b.Mode()&os.ModeDevice != 0 && x.Rdev == y.Rdev
+	return a.Mode()&os.ModeDevice != 0 && a.Mode().Type() == b.Mode().Type() && deviceNumber(a) == deviceNumber(b)
 }
 
-func (s *diskStore) Geometry() (size, copies int) {
-	return int(s.locations[0].Size), len(s.locations)
-}
-
-func (s *diskStore) Where(i int) string {
-	return fmt.Sprintf("%s at %#x", s.locations[i].Path, s.locations[i].Offset)
-}
-
-func (s *diskStore) Lock(write bool) (func(), error) { return lockFile(s.lock, write) }
-
-// ReadCopy asks the medium itself (O_DIRECT) and, where the file system or the
-// alignment forbids that, at least drops the page cache first.
-func (s *diskStore) ReadCopy(i int) ([]byte, error) {
-	image, err := s.read(i, unix.O_DIRECT)
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
-		image, err = s.read(i, 0)
+// deviceNumber is that of a device node, and 0 for all else.
+func deviceNumber(info fs.FileInfo) uint64 {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || info.Mode()&os.ModeDevice == 0 {
+		return 0
 	}
-	if errors.Is(err, unix.EIO) || errors.Is(err, unix.EBADMSG) || errors.Is(err, unix.EUCLEAN) {
-		err = fmt.Errorf("%w: %w", ErrUnreadable, err)
-	}
+	return uint64(st.Rdev)
+}
+
+func (s *store) Geometry() (size, copies int) { return int(s.size), len(s.places) }
+
+func (s *store) Traits() Traits { return s.traits }
+
+func (s *store) Where(i int) string { return s.places[i].String() }
+
+func (s *store) Lock(write bool) (func(), error) { return lockFile(s.lock, write) }
+
+func (s *store) ReadCopy(i int) ([]byte, error) {
+	image, err := s.places[i].read()
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", s.Where(i), err)
+		return nil, fmt.Errorf("read %s: %w", s.Where(i), unreadable(err))
 	}
 	return image, nil
 }
 
-func (s *diskStore) read(i, flags int) ([]byte, error) {
-	l := s.locations[i]
-	d, err := s.open(l.Path, os.O_RDONLY|flags)
-	if err != nil {
-		return nil, err
+func (s *store) WriteCopy(i int, image []byte) error {
+	if int64(len(image)) != s.size {
+		return fmt.Errorf("write %s: internal error: a copy of %d bytes where %d belong", s.Where(i), len(image), s.size)
 	}
-	defer d.Close()
-	if flags&unix.O_DIRECT == 0 {
-		if err := d.Forget(l.Offset, l.Size); err != nil {
-			return nil, err
-		}
-	}
-	image := alignedBuffer(int(l.Size))
-	if _, err := d.ReadAt(image, l.Offset); err != nil {
-		return nil, err
-	}
-	return image, nil
-}
-
-// alignedBuffer is memory that O_DIRECT accepts.
-func alignedBuffer(n int) []byte {
-	const align = 4096
-	b := make([]byte, n+align)
-	skip := -int(uintptr(unsafe.Pointer(&b[0]))) & (align - 1)
-	return b[skip : skip+n : skip+n]
-}
-
-// WriteCopy overwrites in place, in one write. Redundancy is what makes a torn
-// write harmless. A new file that takes the name would not do: U-Boot reads file
-// systems without replaying their journal, so it may not see the new name yet.
-func (s *diskStore) WriteCopy(i int, image []byte) error {
-	if err := s.write(i, image); err != nil {
+	if err := s.places[i].write(image); err != nil {
 		return fmt.Errorf("write %s: %w", s.Where(i), err)
 	}
 	return nil
 }
 
-func (s *diskStore) write(i int, image []byte) (err error) {
-	l := s.locations[i]
-	if int64(len(image)) != l.Size {
-		return fmt.Errorf("internal error: a copy of %d bytes where %d belong", len(image), l.Size)
+func (s *store) Obsolete(i int) error {
+	p, ok := s.places[i].(*flashPlace)
+	if !ok {
+		return fmt.Errorf("clear the flag of %s: internal error: it is not on flash", s.Where(i))
 	}
-	d, err := s.open(l.Path, os.O_RDWR)
-	if err != nil {
-		return err
+	if err := p.obsolete(); err != nil {
+		return fmt.Errorf("clear the flag of %s: %w", s.Where(i), err)
 	}
-	defer func() {
-		if cerr := d.Close(); err == nil {
-			err = cerr
-		}
-	}()
-	if _, err := d.WriteAt(image, l.Offset); err != nil {
-		return err
-	}
-	if err := d.Sync(); err != nil {
-		return err
-	}
-	return d.Forget(l.Offset, l.Size)
+	return nil
 }

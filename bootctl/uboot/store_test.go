@@ -197,7 +197,7 @@ func TestOpenStoreRefuses(t *testing.T) {
 	}
 	for _, tc := range []struct{ name, config, want string }{
 		{"missing", dir + "/none 0 100", "no such file"},
-		{"directory", dir + " 0 100", "neither a block device nor a regular file"},
+		{"directory", dir + " 0 100", "neither a device nor a regular file"},
 		{"character device", "/dev/null 0 100", "character device"},
 		{"past the end", file + " 0xf01 100", "lies outside"},
 		{"far past the end", file + " 0x7fffffffffffff01 100", "lies outside"},

@@ -311,7 +311,7 @@ func (d *Device) Env() (vars map[string]string, copies int, err error) {
 			copies++
 		}
 	}
-	at := uboot.Select(both[0], both[1])
+	at := uboot.Counter.Select(both[0], both[1])
 	if at < 0 {
 		return nil, 0, errors.New("no copy of the environment is intact")
 	}

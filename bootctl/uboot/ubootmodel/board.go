@@ -51,7 +51,8 @@ func Factory(slot bootctl.Slot) map[string]string {
 func (b *Board) Format() error {
 	size, copies := b.Store.Geometry()
 	for i := range copies {
-		image, err := export(b.Default, byte(copies-i), size, copies == 2)
+		// In both conventions 1 is the newer one and 0 the older.
+		image, err := export(b.Default, byte(1-i), size, copies == 2)
 		if err != nil {
 			return err
 		}
@@ -120,15 +121,20 @@ func (b *Board) boot(starts func(bootctl.Slot) bool) (Start, error) {
 // machine is U-Boot while it runs: the environment in memory, and which copy it came from.
 type machine struct {
 	store   uboot.Store
+	nor     bool // flags are active and obsolete
 	vars    map[string]string
 	current int // -1: defaults
 	flag    byte
 }
 
-// load is env_check_redund and env_import.
+// load is env_check_redund, or env_flash_init on NOR flash, and env_import.
 func (b *Board) load() (*machine, error) {
 	_, n := b.Store.Geometry()
-	m := &machine{store: b.Store, current: -1}
+	m := &machine{store: b.Store, current: -1, nor: b.Store.Traits().Flags == uboot.ActiveObsolete}
+	wins := newer
+	if m.nor {
+		wins = newerOnNOR
+	}
 	data := make([][]byte, n)
 	flags := make([]byte, n)
 	for i := range n {
@@ -147,7 +153,7 @@ func (b *Board) load() (*machine, error) {
 		}
 	}
 	for i := range n {
-		if data[i] != nil && (m.current < 0 || newer(flags[i], flags[m.current])) {
+		if data[i] != nil && (m.current < 0 || wins(flags[i], flags[m.current])) {
 			m.current = i
 		}
 	}
@@ -172,6 +178,17 @@ func newer(b, a byte) bool {
 	return b > a
 }
 
+// newerOnNOR is the same by the rule of env/flash.c.
+func newerOnNOR(b, a byte) bool {
+	switch {
+	case a == 1 && b == 0 || a == b || a == 255:
+		return false
+	case a == 0 && b == 1 || b == 255:
+		return true
+	}
+	return false
+}
+
 // parse is himport_r.
 func parse(data []byte) (map[string]string, bool) {
 	vars := map[string]string{}
@@ -194,7 +211,11 @@ func parse(data []byte) (map[string]string, bool) {
 // save is saveenv: the copy that was not loaded, with the next flag.
 func (m *machine) save() error {
 	size, n := m.store.Geometry()
-	image, err := export(m.vars, m.flag+1, size, n == 2)
+	flag := m.flag + 1
+	if m.nor {
+		flag = 1
+	}
+	image, err := export(m.vars, flag, size, n == 2)
 	if err != nil {
 		return err
 	}
@@ -205,7 +226,12 @@ func (m *machine) save() error {
 	if err := m.store.WriteCopy(target, image); err != nil {
 		return err
 	}
-	m.current, m.flag = target, m.flag+1
+	if m.nor && m.current >= 0 && n == 2 {
+		if err := m.store.Obsolete(m.current); err != nil {
+			return err
+		}
+	}
+	m.current, m.flag = target, flag
 	return nil
 }
 

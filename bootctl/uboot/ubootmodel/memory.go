@@ -21,6 +21,8 @@ type Memory struct {
 	// what the medium will hold, and whether the power is cut there. It may keep
 	// or change neither slice.
 	Tear func(n, copy int, old, new []byte) (medium []byte, cut bool)
+	// Medium is what the store says of itself.
+	Medium uboot.Traits
 
 	lock   sync.RWMutex // the lock file
 	size   int
@@ -60,6 +62,16 @@ func (m *Memory) Raw(i int) []byte { return m.copies[i] }
 
 // Geometry implements [uboot.Store].
 func (m *Memory) Geometry() (size, copies int) { return m.size, len(m.copies) }
+
+// Traits implements [uboot.Store].
+func (m *Memory) Traits() uboot.Traits { return m.Medium }
+
+// Obsolete implements [uboot.Store]. It counts as a write, of one byte.
+func (m *Memory) Obsolete(i int) error {
+	image := bytes.Clone(m.copies[i])
+	image[4] = 0
+	return m.WriteCopy(i, image)
+}
 
 // Where implements [uboot.Store].
 func (m *Memory) Where(i int) string { return fmt.Sprintf("copy %d", i+1) }

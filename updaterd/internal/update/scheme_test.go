@@ -38,7 +38,7 @@ func (g generation) startable(slot bootctl.Slot) bool {
 func (w *world) generations() []generation {
 	copies := []uboot.Copy{uboot.DecodeCopy(w.medium.Raw(0), true), uboot.DecodeCopy(w.medium.Raw(1), true)}
 	var out []generation
-	first := uboot.Select(copies[0], copies[1])
+	first := uboot.Counter.Select(copies[0], copies[1])
 	for _, i := range []int{first, 1 - first} {
 		if i < 0 || i > 1 || !copies[i].Valid {
 			continue
