@@ -166,4 +166,3 @@ func (p *volumePlace) write(image []byte) (err error) {
 	}
 	return v.Sync()
 }
-

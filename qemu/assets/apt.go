@@ -33,8 +33,9 @@ func (p Packages) suites() []string {
 // An aptState is apt with its own lists, for another architecture, beside the machine's.
 type aptState struct{ dir, config string }
 
-// newApt makes an aptState in dir and fetches the lists of packages.
-func newApt(ctx context.Context, dir string, set Packages) (*aptState, error) {
+// newApt makes an aptState in dir and fetches the lists of packages for an
+// architecture by Debian's name.
+func newApt(ctx context.Context, dir string, set Packages, arch string) (*aptState, error) {
 	all, err := debian.Sources(ctx)
 	if err != nil {
 		return nil, err
@@ -46,8 +47,8 @@ func newApt(ctx context.Context, dir string, set Packages) (*aptState, error) {
 	}
 	a := &aptState{dir: dir, config: filepath.Join(dir, "apt.conf")}
 	// Read after the machine's own configuration, so that its proxies stay in force.
-	config := fmt.Sprintf(`APT::Architecture "arm64";
-APT::Architectures { "arm64"; };
+	config := fmt.Sprintf(`APT::Architecture %q;
+APT::Architectures { %q; };
 APT::Install-Recommends "false";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
@@ -61,7 +62,7 @@ Dir::Etc::sourcelist %q;
 Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
-`, dir, dir+"/lists", dir+"/status", dir, dir+"/sources.list")
+`, arch, arch, dir, dir+"/lists", dir+"/status", dir, dir+"/sources.list")
 	for name, text := range map[string]string{
 		"apt.conf":     config,
 		"status":       "",
@@ -82,8 +83,8 @@ func (a *aptState) run(ctx context.Context, dir string, argv ...string) ([]byte,
 
 // download fetches packages by name and returns the files.
 func (a *aptState) download(ctx context.Context, names ...string) ([]string, error) {
-	dir := filepath.Join(a.dir, "debs")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	dir, err := os.MkdirTemp(a.dir, "debs-*")
+	if err != nil {
 		return nil, err
 	}
 	if _, err := a.run(ctx, dir, append([]string{"apt-get", "-q", "download"}, names...)...); err != nil {

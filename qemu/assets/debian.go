@@ -119,7 +119,7 @@ func updates(ctx context.Context, work string, t tree) ([]string, error) {
 	if !ok {
 		return nil, fmt.Errorf("find updates: the system has no %s", statusFile)
 	}
-	apt, err := newApt(ctx, work, Updated)
+	apt, err := newApt(ctx, work, Updated, boardArch)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (b *Builder) smallRoot(ctx context.Context, set Packages) (string, error) {
 			return err
 		}
 		defer os.RemoveAll(work)
-		apt, err := newApt(ctx, work, set)
+		apt, err := newApt(ctx, work, set, boardArch)
 		if err != nil {
 			return err
 		}

@@ -54,34 +54,23 @@ func (b *Builder) Kernel(ctx context.Context, set Packages) (*Kernel, error) {
 	return &Kernel{Dir: dir, Release: string(version)}, nil
 }
 
-var kernelPackage = regexp.MustCompile(`linux-image-(\S+-arm64)\b`)
+// boardArch is the board's architecture, as Debian calls it.
+const boardArch = "arm64"
 
 func buildKernel(ctx context.Context, work, out string, set Packages) error {
-	apt, err := newApt(ctx, filepath.Join(work, "apt"), set)
+	apt, err := newApt(ctx, filepath.Join(work, "apt"), set, boardArch)
 	if err != nil {
 		return err
 	}
-	depends, err := apt.run(ctx, "", "apt-cache", "depends", "--important", "linux-image-arm64")
+	version, err := apt.unpackKernel(ctx, boardArch, filepath.Join(work, "x"))
 	if err != nil {
 		return err
 	}
-	m := kernelPackage.FindSubmatch(depends)
-	if m == nil {
-		return fmt.Errorf("find the kernel's package in %q", depends)
-	}
-	debs, err := apt.download(ctx, string(m[0]))
-	if err != nil {
-		return err
-	}
-	if _, err := run(ctx, command{argv: []string{"dpkg-deb", "-x", debs[0], filepath.Join(work, "x")}}); err != nil {
-		return err
-	}
-	version := string(m[1])
 	image, err := os.ReadFile(filepath.Join(work, "x/boot/vmlinuz-"+version))
 	if err != nil {
 		return err
 	}
-	modules, err := pruneModules(ctx, filepath.Join(work, "x"), version)
+	modules, err := pruneModules(ctx, filepath.Join(work, "x"), version, slices.Concat(bootModules, boardModules))
 	if err != nil {
 		return err
 	}
@@ -92,12 +81,31 @@ func buildKernel(ctx context.Context, work, out string, set Packages) error {
 	if err := compress(&gz, image); err != nil {
 		return err
 	}
-	for name, data := range map[string][]byte{"Image": image, "Image.gz": gz.Bytes(), "modules.tar": mod.Bytes(), "release": m[1]} {
+	for name, data := range map[string][]byte{"Image": image, "Image.gz": gz.Bytes(), "modules.tar": mod.Bytes(), "release": []byte(version)} {
 		if err := os.WriteFile(filepath.Join(out, name), data, 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unpackKernel downloads Debian's newest kernel of a flavour, unpacks it into
+// dir and returns its release.
+func (a *aptState) unpackKernel(ctx context.Context, flavour, dir string) (string, error) {
+	depends, err := a.run(ctx, "", "apt-cache", "depends", "--important", "linux-image-"+flavour)
+	if err != nil {
+		return "", err
+	}
+	m := regexp.MustCompile(`linux-image-(\S+-` + flavour + `)\b`).FindSubmatch(depends)
+	if m == nil {
+		return "", fmt.Errorf("find the kernel's package in %q", depends)
+	}
+	debs, err := a.download(ctx, string(m[0]))
+	if err != nil {
+		return "", err
+	}
+	_, err = run(ctx, command{argv: []string{"dpkg-deb", "-x", debs[0], dir}})
+	return string(m[1]), err
 }
 
 func compress(w io.Writer, data []byte) error {
@@ -113,7 +121,7 @@ func compress(w io.Writer, data []byte) error {
 
 // pruneModules returns the wanted modules of an unpacked kernel package, with
 // all that they need and with depmod's tables.
-func pruneModules(ctx context.Context, root, version string) (tree, error) {
+func pruneModules(ctx context.Context, root, version string, names []string) (tree, error) {
 	top := filepath.Join(root, "lib/modules", version)
 	depmod := command{argv: []string{"depmod", "-b", root, version}}
 	if _, err := run(ctx, depmod); err != nil {
@@ -123,7 +131,7 @@ func pruneModules(ctx context.Context, root, version string) (tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	keep, err := deps.order(slices.Concat(bootModules, boardModules))
+	keep, err := deps.order(names)
 	if err != nil {
 		return nil, err
 	}
@@ -251,6 +259,11 @@ func initramfsOf(init []byte, list []string, content func(string) []byte) ([]byt
 		fmt.Fprintf(&names, "/%s\n", name)
 	}
 	records = append(records, cpio.StaticFile("modules", names.String(), 0o644))
+	return packInitramfs(records)
+}
+
+// packInitramfs writes records as a compressed archive that is the same every time.
+func packInitramfs(records []cpio.Record) ([]byte, error) {
 	slices.SortStableFunc(records, func(a, b cpio.Record) int { return strings.Compare(a.Name, b.Name) })
 	cpio.MakeAllReproducible(records)
 

@@ -30,6 +30,7 @@ func (b *Builder) Prepare(ctx context.Context) error {
 		func() error { _, err := b.Kernel(ctx, Updated); return err },
 		func() error { _, err := b.smallRoot(ctx, Base); return err },
 		func() error { _, err := b.smallRoot(ctx, Updated); return err },
+		func() error { _, err := b.FlashBoard(ctx); return err },
 	} {
 		g.Go(build)
 	}

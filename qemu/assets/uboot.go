@@ -48,7 +48,7 @@ func (b *Builder) uboot(ctx context.Context, name, config, flags, board string) 
 }
 
 func buildUBoot(ctx context.Context, work, out, config, flags, board string) error {
-	apt, err := newApt(ctx, filepath.Join(work, "apt"), Base)
+	apt, err := newApt(ctx, filepath.Join(work, "apt"), Base, boardArch)
 	if err != nil {
 		return err
 	}

@@ -86,8 +86,10 @@ func TestWriteableList(t *testing.T) {
 type card struct{ *device.Device }
 
 func (card) Geometry() (size, copies int) { return uboot.EnvSize, 2 }
+func (card) Traits() bootuboot.Traits     { return bootuboot.Traits{} }
 func (card) Lock(bool) (func(), error)    { return func() {}, nil }
 func (card) Where(i int) string           { return []string{"copy 1", "copy 2"}[i] }
+func (card) Obsolete(int) error           { panic("not on a card") }
 func (c card) ReadCopy(i int) ([]byte, error) {
 	b := make([]byte, uboot.EnvSize)
 	_, err := c.Disk.ReadAt(b, []int64{uboot.EnvOffset, uboot.EnvOffset2}[i])
