@@ -81,7 +81,7 @@ func Run(version string, args []string, stdout, stderr io.Writer) int {
 func (a *app) run(args []string) error {
 	flags := a.flags("updater-bootctl")
 	flags.StringVar(&a.options.Config, "config", uboot.DefaultConfig, "")
-	flags.StringVar(&a.options.LockFile, "lock", uboot.DefaultLockFile, "")
+	flags.StringVar(&a.options.LockFile, "lock", "", "")
 	flags.Func("scheme", "", a.scheme)
 	if err := parse(flags, args); errors.Is(err, flag.ErrHelp) {
 		a.usage()
@@ -158,7 +158,8 @@ Commands:
 	fmt.Fprintf(a.stdout, `
 Options, which stand before the command:
   --config FILE  where the environment is (default %s)
-  --lock FILE    the lock shared with fw_setenv (default %s)
+  --lock FILE    the lock shared with fw_setenv (default: what the configuration
+                 names, or %s)
   --scheme SCHEME
                  bootcount, bootorder, or bootorder:A,B with what the slots a and b
                  are called there (default: the one that the environment follows)

@@ -14,7 +14,7 @@ const MaxConfig = 64 << 10
 
 // Location is where one copy of the environment is stored: one line of fw_env.config.
 type Location struct {
-	Path   string // file or block device
+	Path   string // file, block device, MTD device or UBI volume, also by its name: /dev/ubi0:env
 	Offset int64  // negative: from the end of the block device
 	Size   int64  // of the copy, header included
 	// SectorSize and Sectors describe flash; 0 = not given.
@@ -27,19 +27,34 @@ type Location struct {
 // Config is what fw_env.config says: one Location, or two for a redundant environment.
 type Config []Location
 
-// ParseConfig reads fw_env.config in the form of U-Boot's and libubootenv's
-// tools: a line for each copy with device, offset, size, and optionally sector
+// ParseConfig reads fw_env.config in either form: YAML as libubootenv has it,
+// which may also name the lock file, or that of U-Boot's and libubootenv's tools: a line for each copy with device, offset, size, and optionally sector
 // size, number of sectors and whether to leave out locking. The offset is
 // decimal, octal (0…) or hexadecimal (0x…); sizes are always hexadecimal. A line
 // that those tools would skip without a word because it is incomplete is an
 // error here: half a redundant environment is no redundancy.
-func ParseConfig(text []byte) (Config, error) {
+func ParseConfig(text []byte) (config Config, lockFile string, err error) {
 	if len(text) > MaxConfig {
-		return nil, fmt.Errorf("parse fw_env.config: %d bytes are more than the %d that it may have", len(text), MaxConfig)
+		return nil, "", fmt.Errorf("parse fw_env.config: %d bytes are more than the %d that it may have", len(text), MaxConfig)
 	}
+	if isYAML(string(text)) {
+		config, lockFile, err = parseYAML(string(text))
+		if err != nil {
+			return nil, "", fmt.Errorf("parse fw_env.config: %w", err)
+		}
+	} else if config, err = parseLines(string(text)); err != nil {
+		return nil, "", err
+	}
+	if err := config.validate(); err != nil {
+		return nil, "", err
+	}
+	return config, lockFile, nil
+}
+
+func parseLines(text string) (Config, error) {
 	var config Config
 	n := 0
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		n++
 		fields := strings.FieldsFunc(line, isSpace)
 		for i, f := range fields {
@@ -51,9 +66,6 @@ func ParseConfig(text []byte) (Config, error) {
 		if len(fields) == 0 {
 			continue
 		}
-		if len(config) == 0 && strings.HasSuffix(fields[0], ":") {
-			return nil, fmt.Errorf("parse fw_env.config line %d: the YAML form is not supported yet: write a line with device, offset and size for each copy", n)
-		}
 		location, err := parseLocation(fields)
 		if err != nil {
 			return nil, fmt.Errorf("parse fw_env.config line %d: %w", n, err)
@@ -63,7 +75,7 @@ func ParseConfig(text []byte) (Config, error) {
 		}
 		config = append(config, location)
 	}
-	return config, config.validate()
+	return config, nil
 }
 
 // isSpace is C's isspace, by which those tools split a line.
@@ -75,9 +87,6 @@ func parseLocation(fields []string) (l Location, err error) {
 	}
 	if len(fields) > 6 {
 		return l, fmt.Errorf("%d fields, but a line has at most 6", len(fields))
-	}
-	if strings.IndexByte(fields[0], 0) >= 0 {
-		return l, errors.New("the device name holds a NUL byte")
 	}
 	l.Path = fields[0]
 	if l.Offset, err = parseOffset(fields[1]); err != nil {
@@ -142,6 +151,9 @@ func (c Config) validate() error {
 		return errors.New("parse fw_env.config: it names no copy: write a line with device, offset and size for each")
 	}
 	for _, l := range c {
+		if l.Path == "" || l.Path[0] == '#' || strings.ContainsFunc(l.Path, func(r rune) bool { return r == 0 || isSpace(r) }) {
+			return fmt.Errorf("parse fw_env.config: %.80q is not the name of a device", l.Path)
+		}
 		if l.Size <= headerRedundant+1 || l.Size > MaxSize {
 			return fmt.Errorf("parse fw_env.config: the size %#x of the copy on %s is not between 0x7 and %#x (sizes are hexadecimal)", l.Size, l.Path, MaxSize)
 		}

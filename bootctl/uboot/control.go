@@ -4,6 +4,7 @@ package uboot
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,7 @@ import (
 type Options struct {
 	// Config is the path of fw_env.config, "/etc/fw_env.config" unless given.
 	Config string
-	// LockFile is DefaultLockFile unless given.
+	// LockFile is what the configuration names, or DefaultLockFile, unless given.
 	LockFile string
 	// Scheme is the one that the environment follows unless given.
 	Scheme Scheme
@@ -48,11 +49,11 @@ func Open(o Options) (*Control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read fw_env.config: %w", err)
 	}
-	config, err := ParseConfig(text)
+	config, lock, err := ParseConfig(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Config, err)
 	}
-	store, err := OpenStore(config, o.LockFile)
+	store, err := OpenStore(config, cmp.Or(o.LockFile, lock))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Config, err)
 	}

@@ -207,7 +207,7 @@ func TestOpenStoreRefuses(t *testing.T) {
 		{"the same place", file + " 0 400\n" + file + " 0 400", "overlap"},
 		{"one sector", file + " 0 300\n" + file + " 0x300 300", "share a sector"},
 	} {
-		config, err := uboot.ParseConfig([]byte(tc.config))
+		config, _, err := uboot.ParseConfig([]byte(tc.config))
 		if err != nil {
 			t.Fatal(err)
 		}

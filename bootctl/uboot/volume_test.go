@@ -167,7 +167,7 @@ func TestVolumeErrors(t *testing.T) {
 		{"by name", "/dev/ubi0:env_r 0 400", "/dev/ubi0_7: no such file"},
 		{"by name on MTD", "/dev/mtd3:env 0 400", "/dev/ubi0_0: no such file"},
 	} {
-		config, err := uboot.ParseConfig([]byte(tc.config))
+		config, _, err := uboot.ParseConfig([]byte(tc.config))
 		if err != nil {
 			t.Fatal(err)
 		}
