@@ -56,6 +56,7 @@ type command struct {
 
 var commands = []command{
 	statusCommand, getCommand, setCommand, markGoodCommand, markBadCommand, setPrimaryCommand,
+	restoreCommand,
 }
 
 // app is one run of the program.

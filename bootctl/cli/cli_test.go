@@ -26,8 +26,13 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	for dir, env := range map[string]map[string]string{"testdata": ubootmodel.Factory("a"), "testdata/bootorder": ubootmodel.FactoryOrder("a")} {
 		testscript.Run(t, testscript.Params{
-			Dir:   dir,
-			Setup: func(e *testscript.Env) error { return format(e.WorkDir, env) },
+			Dir: dir,
+			Setup: func(e *testscript.Env) error {
+				if err := os.WriteFile(filepath.Join(e.WorkDir, "erased"), make([]byte, 0x10000), 0o600); err != nil {
+					return err
+				}
+				return format(e.WorkDir, env)
+			},
 		})
 	}
 }
@@ -135,7 +140,7 @@ func TestExitCodes(t *testing.T) {
 		{"one copy", one, "status", exitOK, "one of two copies is intact; the next change repairs the other"},
 		{"usage", nil, "status --frob", exitUsage, "hint:"},
 		{"damaged", blank, "status", exitDamaged, "nothing was ever stored there"},
-		{"damaged, change", blank, "mark-good", exitDamaged, "mkenvimage"},
+		{"damaged, change", blank, "mark-good", exitDamaged, "updater-bootctl restore"},
 		{"bad slot", func(dir string) error { run(dir, "mark-bad", "b"); return nil }, "set-primary b", exitBadSlot, "marked bad"},
 		{"no way back", func(dir string) error { run(dir, "set", "altbootcmd="); return nil }, "set-primary --trial b", exitContract, "altbootcmd is not set"},
 		{"no way back, status", func(dir string) error { run(dir, "set", "altbootcmd="); return nil }, "status", exitOK, "problem:       altbootcmd"},

@@ -233,7 +233,7 @@ func (c *Control) put(i int, image []byte) error {
 // damaged is the error for an environment of which no copy can be used.
 func damaged(faults []string) error {
 	return fmt.Errorf("read boot environment: %w: %s; nothing was written: check that the offsets, the size and the number of copies in fw_env.config are U-Boot's; "+
-		"if they are, run \"saveenv\" at U-Boot's prompt, or write copies made with mkenvimage to the same places", bootctl.ErrDamaged, strings.Join(faults, "; "))
+		"if they are, run \"updater-bootctl restore\" with U-Boot's default environment, or \"saveenv\" at U-Boot's prompt", bootctl.ErrDamaged, strings.Join(faults, "; "))
 }
 
 // describe says what is wrong with a copy whose checksum does not fit.
