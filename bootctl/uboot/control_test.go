@@ -300,7 +300,7 @@ func TestDamaged(t *testing.T) {
 			tc.spoil(m)
 			before := m.Writes()
 			_, err := uboot.New(m).Status()
-			if !errors.Is(err, bootctl.ErrDamaged) || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "mkenvimage") {
+			if !errors.Is(err, bootctl.ErrDamaged) || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "updater-bootctl restore") {
 				t.Errorf("Status = %v; want ErrDamaged, %q and what to do", err, tc.want)
 			}
 			if err := uboot.New(m).Apply(bootctl.Change{Primary: "b", BothCopies: true}); !errors.Is(err, bootctl.ErrDamaged) {
