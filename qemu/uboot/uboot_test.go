@@ -178,3 +178,22 @@ func TestCheckConfig(t *testing.T) {
 		})
 	}
 }
+
+// An integrator copies the list from the documentation.
+func TestWriteableListIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/boot-contract.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(doc), `"`+uboot.WriteableList+`"`) {
+		t.Errorf("docs/boot-contract.md does not give the list %q", uboot.WriteableList)
+	}
+	env, err := uboot.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What Linux may remove must not come back with the defaults.
+	if env["boot_bad"] != "" || env["env_id"] != "" {
+		t.Errorf("boot_bad = %q and env_id = %q by default", env["boot_bad"], env["env_id"])
+	}
+}
