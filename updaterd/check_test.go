@@ -95,6 +95,7 @@ func TestEachCheckFindsItsFault(t *testing.T) {
 		"no env config":  {func(t *testing.T, dir string, _ *config.Config) { remove(t, dir, "fw_env.config") }, "boot environment", "no such file"},
 		"bad env config": {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "fw_env.config", []byte("env\n")) }, "boot environment", "line 1"},
 		"no env":         {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "env", make([]byte, 0x2000)) }, "boot environment", "nothing was ever stored"},
+		"wrong scheme":   {func(_ *testing.T, _ string, c *config.Config) { c.Boot.Scheme = "bootorder" }, "boot environment", "as in scheme bootcount"},
 		"one copy gone": {func(t *testing.T, dir string, _ *config.Config) {
 			path := filepath.Join(dir, "env")
 			b, err := os.ReadFile(path)

@@ -50,6 +50,10 @@ func trial(bad, upgrade string) map[string]string {
 	return map[string]string{"boot_slot": "b", "boot_bad": bad, "upgrade_available": upgrade, "bootcount": "1", "bootlimit": "3", "altbootcmd": "run fallback"}
 }
 
+func order(list, left, upgrade string) map[string]string {
+	return map[string]string{"BOOT_ORDER": list, "BOOT_A_LEFT": "3", "BOOT_B_LEFT": left, "upgrade_available": upgrade}
+}
+
 func TestLastResortEndsOnlyATrialThatIsOver(t *testing.T) {
 	const past, future = config.Duration(time.Nanosecond), config.Duration(1000 * time.Hour)
 	for _, c := range []struct {
@@ -59,6 +63,9 @@ func TestLastResortEndsOnlyATrialThatIsOver(t *testing.T) {
 		deadline config.Duration
 		want     bool
 	}{
+		{"order, the last start of a trial", order("B A", "0", "1"), "b", past, true},
+		{"order, no trial", order("B A", "2", "0"), "b", past, false},
+		{"order, a trial that fell back", order("B A", "0", "1"), "a", past, false},
 		{"trial past its deadline", trial("", "1"), "b", past, true},
 		{"trial of a system that is not told its slot", trial("", "1"), "", past, true},
 		{"trial before it", trial("", "1"), "b", future, false},
@@ -68,6 +75,7 @@ func TestLastResortEndsOnlyATrialThatIsOver(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			conf, rebooted := board(t, c.vars)
+			conf.Boot.Scheme = "" // as with a configuration that cannot be read
 			conf.Health.Deadline = c.deadline
 			lastResort(t.Context(), conf, c.claimed, time.Millisecond, slog.New(slog.DiscardHandler))
 			if _, err := os.Stat(rebooted); (err == nil) != c.want {

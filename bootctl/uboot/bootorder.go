@@ -191,8 +191,9 @@ func (b bootorder) apply(env *Env, change bootctl.Change) error {
 	l := b.read(env)
 	before := b.read(env)
 	tried := b.first(l)
-	// A slot that is bad is in neither list: when no slot has starts left, boot
-	// scripts fill up those of all slots, but they leave the order as it is.
+	// A slot that is bad has no starts left and is not in the order: when no slot
+	// has any left, boot scripts fill up all, but they leave the order as it is;
+	// and U-Boot's own boot method wants to find every slot in it bootable.
 	giveUp := func(slot bootctl.Slot) {
 		l.order = slices.DeleteFunc(l.order, func(name string) bool { return name == b.name(slot) })
 		l.left[slot] = 0
