@@ -217,7 +217,7 @@ func (b bootorder) apply(env *Env, change bootctl.Change) error {
 		l.order = slices.Insert(l.order, 0, b.name(slot))
 		l.left[slot] = Tries
 	}
-	if change.Trial == bootctl.TrialEnd && b.fellBack(env, before) && !slices.Contains(change.NotBad, tried) {
+	if change.Trial == bootctl.TrialEnd && b.fellBack(env, before) && !slices.Contains(change.NotBad, tried) && b.next(l) != "" {
 		giveUp(tried)
 	}
 	if len(change.Bad) > 0 && b.next(l) == "" {

@@ -140,6 +140,8 @@ func TestOrderApply(t *testing.T) {
 			set:    order("A", "3", "0", "upgrade_available=0", "env_id=counted-boot-1"), writes: 1},
 		{name: "after a fall-back", before: order("B A", "2", "0", "upgrade_available=1"), change: bootctl.Change{Trial: bootctl.TrialEnd},
 			set: order("A", "3", "0", "upgrade_available=0"), writes: 1},
+		{name: "an order is never left empty", before: order("B", "3", "0", "upgrade_available=1"), change: bootctl.Change{Trial: bootctl.TrialEnd},
+			set: order("B", "3", "0", "upgrade_available=0"), writes: 1},
 		{name: "primary is bad", before: order("A", "3", "0"), change: bootctl.Change{Primary: "b"}, err: bootctl.ErrBadSlot},
 		{name: "primary has no starts left", before: order("A B", "3", "0"), change: bootctl.Change{Primary: "b"}, err: bootctl.ErrBadSlot},
 		{name: "primary made bad", change: bootctl.Change{Primary: "b", Bad: b}, err: bootctl.ErrBadSlot},
