@@ -96,7 +96,7 @@ func (w *work) run(ctx context.Context) (err error) {
 		content = max(content, img.window())
 		encoded = max(encoded, img.ChunkSize)
 	}
-	w.content, w.encoded = make([]byte, content), make([]byte, encoded)
+	w.content, w.encoded = aligned(int(content)), aligned(int(encoded))
 	for _, img := range w.p.images {
 		if err := w.p.tables(ctx, img); err != nil {
 			return fmt.Errorf("slot %s: tables: %w", img.slot, err)
@@ -202,13 +202,6 @@ func (s *slot) first() int { return min(firstBlock, s.ChunkLength(0)) }
 
 func (s *slot) offset(i int) int64 { return int64(i) * s.ChunkSize }
 
-// read reads chunk i from the medium into its place in the window.
-func (s *slot) read(i int) ([]byte, error) {
-	b := s.window.Place(i)
-	_, err := s.dev.ReadAt(b, s.offset(i))
-	return b, err
-}
-
 // before reads chunk j because a chunk after it is made from it, too. Here it is
 // only in the way of a slot that does not keep what was found or written there.
 func (s *slot) before(j int, b []byte) error {
@@ -227,28 +220,31 @@ func (s *slot) before(j int, b []byte) error {
 func (w *work) prescan(ctx context.Context, s *slot) error {
 	wanted := true
 	var chunk0 []byte
-	for i := range bundle.Order(s.ChunkCount()) {
+	examine := func(l *look) {
+		if l.err == nil && !s.is(l.i, l.b) {
+			l.was = checksums(l.b)
+		}
+	}
+	for l := range w.looks(s, bundle.Order(s.ChunkCount()), examine) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		b, err := s.read(i)
 		// What cannot be read is written; the read-back has the last word.
-		found := err == nil && s.is(i, b)
-		if err == nil && !found {
-			s.was[i] = checksums(b)
+		found := l.err == nil && l.was == nil
+		if l.was != nil {
+			s.was[l.i] = l.was
 		}
-		if i == 0 {
+		if l.i == 0 {
 			wanted = !found
-			found = found || err == nil && s.restored(b)
-			chunk0 = b
+			found = found || l.err == nil && s.restored(l.b)
+			chunk0 = l.b
 		}
 		if !found {
-			s.need = append(s.need, i)
+			s.need = append(s.need, l.i)
 			continue
 		}
-		s.window.Keep(i)
-		w.stats.Unchanged += int64(len(b))
-		w.progress(int64(len(b)))
+		w.stats.Unchanged += int64(len(l.b))
+		w.progress(int64(len(l.b)))
 	}
 	s.intact = len(s.need) == 0 && !wanted
 	if !s.intact && !wanted {

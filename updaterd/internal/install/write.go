@@ -213,27 +213,41 @@ func (w *work) readBack(ctx context.Context, s *slot) error {
 	if err := s.sync(); err != nil {
 		return err
 	}
-	for i := range s.ChunkCount() {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+	for next := 0; ; next++ {
+		var cause, err error
+		if next, cause, err = w.firstBad(ctx, s, next); err != nil || cause == nil {
+			return err
 		}
-		if err := s.compare(i); err != nil {
-			if err := w.rewrite(ctx, s, i, err); err != nil {
-				return err
-			}
+		if err := w.rewrite(ctx, s, next, cause); err != nil {
+			return err
 		}
-		w.progress(int64(s.ChunkLength(i)))
+		w.progress(int64(s.ChunkLength(next)))
 	}
-	return nil
 }
 
-// compare reads chunk i back. In place of the first block, which is not there
-// yet, there must be zeros.
-func (s *slot) compare(i int) error {
-	b, err := s.read(i)
-	if err != nil {
-		return err
+// firstBad reads back the chunks from number from on, up to one that is not what
+// was written; cause is nil if there is none.
+func (w *work) firstBad(ctx context.Context, s *slot, from int) (i int, cause, err error) {
+	compare := func(l *look) {
+		if l.err == nil {
+			l.err = s.compare(l.i, l.b)
+		}
 	}
+	for l := range w.looks(s, upwards(from, s.ChunkCount()), compare) {
+		if ctx.Err() != nil {
+			return l.i, nil, context.Cause(ctx)
+		}
+		if l.err != nil {
+			return l.i, l.err, nil
+		}
+		w.progress(int64(len(l.b)))
+	}
+	return 0, nil, nil
+}
+
+// compare reports whether b, which was read, is chunk i. In place of the first
+// block, which is not there yet, there must be zeros.
+func (s *slot) compare(i int, b []byte) error {
 	if i == 0 && s.held != nil {
 		for _, c := range b[:len(s.held)] {
 			if c != 0 {
@@ -244,6 +258,18 @@ func (s *slot) compare(i int) error {
 	}
 	if !s.is(i, b) {
 		return errors.New("bytes read back differ from those written")
+	}
+	return nil
+}
+
+// reread reads chunk i back.
+func (s *slot) reread(i int) error {
+	b := s.window.Place(i)
+	if _, err := s.dev.ReadAt(b, s.offset(i)); err != nil {
+		return err
+	}
+	if err := s.compare(i, b); err != nil {
+		return err
 	}
 	s.window.Keep(i)
 	return nil
@@ -265,7 +291,7 @@ func (w *work) rewrite(ctx context.Context, s *slot, i int, cause error) error {
 	if err := s.sync(); err != nil {
 		return err
 	}
-	if err := s.compare(i); err != nil {
+	if err := s.reread(i); err != nil {
 		return medium("read back", s.offset(i), err)
 	}
 	return nil
@@ -287,7 +313,7 @@ func (w *work) finish(_ context.Context, s *slot) error {
 		if err := s.sync(); err != nil {
 			return err
 		}
-		if cause = s.compare(0); cause == nil {
+		if cause = s.reread(0); cause == nil {
 			return nil
 		}
 	}
