@@ -15,6 +15,7 @@ type meter struct {
 	rate  float64 // bytes of the stage per second, averaged
 	from  Progress
 	at    time.Time // when from was
+	moves bool      // there was progress since the first report of the stage
 	shown time.Time // when update last asked for a notification
 }
 
@@ -29,7 +30,13 @@ func (m *meter) start(stage string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := Progress{Stage: stage, Fetched: m.p.Fetched}
-	m.p, m.from, m.rate, m.at, m.shown = p, p, 0, time.Now(), time.Time{}
+	m.p, m.shown = p, time.Time{}
+	m.measure(p, time.Now())
+}
+
+// measure begins a new rate with a report.
+func (m *meter) measure(p Progress, at time.Time) {
+	m.from, m.rate, m.at, m.moves = p, 0, at, false
 }
 
 // reset forgets the job.
@@ -44,11 +51,19 @@ func (m *meter) update(p Progress) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	if p.Stage != m.p.Stage || p.Done < m.from.Done {
-		m.from, m.rate, m.at, m.shown = p, 0, now, time.Time{}
+	switch {
+	case p.Stage != m.p.Stage || p.Done < m.from.Done:
+		m.shown = time.Time{}
+		m.measure(p, now)
+	case m.p.Total == 0:
+		m.measure(p, now) // its first report tells what was there already
+	case !m.moves && p.Done > m.from.Done:
+		// What came before the first byte, such as a look at the slot, was no transfer.
+		m.measure(p, now)
+		m.moves = true
 	}
 	m.p = p
-	if d := now.Sub(m.at); d >= meterStep {
+	if d := now.Sub(m.at); m.moves && d >= meterStep {
 		sample := float64(p.Done-m.from.Done) / d.Seconds()
 		weight := 1 - math.Exp(-d.Seconds()/meterMemory.Seconds())
 		if m.rate == 0 {

@@ -457,6 +457,31 @@ func TestMeter(t *testing.T) {
 	})
 }
 
+// A download in store mode looks at the target slot first, and then waits for
+// the server: neither is how long a byte takes.
+func TestMeterBeginsWithTheFirstByte(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m meter
+		m.start("download")
+		time.Sleep(40 * time.Second)
+		report := func(done int64) {
+			m.update(Progress{Stage: "download", Done: done, Total: 100_000})
+		}
+		report(500) // what was stored before
+		time.Sleep(20 * time.Second)
+		if _, rate, left := m.read(); rate != 0 || left != 0 {
+			t.Errorf("before the first byte: %d, %v", rate, left)
+		}
+		for i := range int64(5) {
+			report(1000 * (i + 1))
+			if _, rate, left := m.read(); i > 0 && (rate != 1000 || left < 94*time.Second || left > 98*time.Second) {
+				t.Errorf("%d s after the first byte: %d bytes a second, %v left", i, rate, left)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
 func TestNewRefusesHalfAnUpdater(t *testing.T) {
 	if _, err := New(Options{DataDir: t.TempDir()}); err == nil {
 		t.Error("New without a Boot succeeded")
