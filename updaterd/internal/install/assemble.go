@@ -108,7 +108,7 @@ func (a *assembly) prefix() error {
 		wanted = wanted || frame.Kind == bundle.Prefixed && !a.reuses(k, frame)
 	}
 	if wanted && a.i > 1 {
-		if _, err := a.window.Prefix(a.recipe, a.i, a.before); err != nil {
+		if _, err := a.window.Prefix(a.recipe, a.i, a.before(a.slot)); err != nil {
 			return err
 		}
 	}

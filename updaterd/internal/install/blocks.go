@@ -4,6 +4,8 @@ package install
 
 import (
 	"hash/crc32"
+
+	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
 
 // blockSize is what a chunk is written in: a block that is in place already is
@@ -29,7 +31,7 @@ func blockCount(n int) int { return (n + blockSize - 1) / blockSize }
 
 // put writes chunk i, which was verified, but for blocks that were found in
 // place. Of chunk 0 it keeps back the first block.
-func (w *work) put(s *slot, i int, b []byte) error {
+func (s *slot) put(i int, b []byte) (stats update.InstallStats, err error) {
 	off, was := s.offset(i), s.was[i]
 	delete(s.was, i) // what is written again, is written in full
 	if i == 0 {
@@ -44,26 +46,21 @@ func (w *work) put(s *slot, i int, b []byte) error {
 			to = min(to+blockSize, len(b))
 		}
 		if same {
-			w.stats.Unchanged += int64(to - from)
+			stats.Unchanged += int64(to - from)
 			continue
 		}
 		if _, err := s.dev.WriteAt(b[from:to], off+int64(from)); err != nil {
-			return medium("write", off+int64(from), err)
+			return stats, medium("write", off+int64(from), err)
 		}
 		s.dirty += int64(to - from)
-		w.wrote(to - from)
+		stats.Written += int64(to - from)
+		stats.Blocks += int64(blockCount(to - from))
 	}
-	return nil
+	return stats, nil
 }
 
 // inPlace reports whether the block that b begins with is number k of those
 // that were read.
 func inPlace(b []byte, was []uint32, k int) bool {
 	return k < len(was) && crc32.Checksum(b[:min(blockSize, len(b))], castagnoli) == was[k]
-}
-
-// wrote counts n bytes that were written.
-func (w *work) wrote(n int) {
-	w.stats.Written += int64(n)
-	w.stats.Blocks += int64(blockCount(n))
 }

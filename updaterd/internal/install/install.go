@@ -47,6 +47,7 @@ type work struct {
 	past   update.InstallStats // of the same job, before a restart
 	// The window of every slot, and one chunk of encoded bytes.
 	content, encoded []byte
+	behind           []byte // a copy of the chunk that is being written; none of large chunks
 
 	stage       string
 	done, total int64
@@ -76,6 +77,10 @@ type slot struct {
 	// held is the image's first block while it is not in the slot.
 	held  []byte
 	dirty int64 // bytes written since the last sync
+	// writing is the chunk that is on its way; until it has arrived, held, was and
+	// dirty are its.
+	writing   chan outcome
+	unwritten error // why one did not arrive
 }
 
 // run does the phases one after the other for all slots, so that no slot gets
@@ -95,6 +100,9 @@ func (w *work) run(ctx context.Context) (err error) {
 	for _, img := range w.p.images {
 		content = max(content, img.window())
 		encoded = max(encoded, img.ChunkSize)
+	}
+	if encoded <= behindLimit {
+		w.behind = make([]byte, encoded)
 	}
 	w.content, w.encoded = aligned(int(content)), aligned(int(encoded))
 	for _, img := range w.p.images {
@@ -202,17 +210,22 @@ func (s *slot) first() int { return min(firstBlock, s.ChunkLength(0)) }
 
 func (s *slot) offset(i int) int64 { return int64(i) * s.ChunkSize }
 
-// before reads chunk j because a chunk after it is made from it, too. Here it is
+// before reads a chunk because a chunk after it is made from it, too. Here it is
 // only in the way of a slot that does not keep what was found or written there.
-func (s *slot) before(j int, b []byte) error {
-	_, err := s.dev.ReadAt(b, s.offset(j))
-	if err == nil && bundle.Sum(b) != s.digests[j] {
-		err = errors.New("bytes read back differ from those written")
+func (w *work) before(s *slot) func(j int, b []byte) error {
+	return func(j int, b []byte) error {
+		err := w.settle(s)
+		if err == nil {
+			_, err = s.dev.ReadAt(b, s.offset(j))
+		}
+		if err == nil && bundle.Sum(b) != s.digests[j] {
+			err = errors.New("bytes read back differ from those written")
+		}
+		if err != nil {
+			return medium("read back", s.offset(j), err)
+		}
+		return nil
 	}
-	if err != nil {
-		return medium("read back", s.offset(j), err)
-	}
-	return nil
 }
 
 // prescan finds out which chunks are in the slot already, by reading the

@@ -78,10 +78,22 @@ func (w *work) ahead() (n int64) {
 }
 
 // make makes and writes a list of chunks whose encoded bytes come from a feed.
-func (w *work) make(ctx context.Context, s *slot, f feed, list []int) error {
+func (w *work) make(ctx context.Context, s *slot, f feed, list []int) (err error) {
+	defer func() {
+		// What went wrong with the chunk before came first.
+		if unwritten := w.settle(s); unwritten != nil {
+			err = unwritten
+		}
+	}()
 	for _, i := range list {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if s.frames != nil {
+			// Some may be read from this slot.
+			if err := w.settle(s); err != nil {
+				return err
+			}
 		}
 		b, err := w.produce(ctx, s, f, i)
 		if errors.Is(err, errUnfit) {
@@ -93,19 +105,13 @@ func (w *work) make(ctx context.Context, s *slot, f feed, list []int) error {
 		}
 		s.window.Keep(i)
 		w.p.achieved()
+		if err := w.settle(s); err != nil {
+			return err
+		}
 		if s.frames == nil && s.entries[i].Kind == bundle.Patch {
 			w.stats.Reused += int64(len(b))
 		}
-		if err := w.put(s, i, b); err != nil {
-			return err
-		}
-		if s.dirty >= syncEvery {
-			if err := s.sync(); err != nil {
-				return err
-			}
-		}
-		w.account()
-		w.progress(int64(len(b)))
+		w.begin(s, i, b)
 	}
 	return nil
 }
@@ -172,7 +178,7 @@ func (w *work) expand(s *slot, i int, r *bundle.Recipe, e bundle.Entry, enc []by
 	}
 	if e.Kind == bundle.Prefixed {
 		// All chunks before this one but chunk 0 are on the medium by now.
-		if from.Prefix, err = s.window.Prefix(r, i, s.before); err != nil {
+		if from.Prefix, err = s.window.Prefix(r, i, w.before(s)); err != nil {
 			return nil, err
 		}
 	}
@@ -280,7 +286,9 @@ func (w *work) rewrite(ctx context.Context, s *slot, i int, cause error) error {
 	if err != nil {
 		return fmt.Errorf("chunk %d: %w", i, err)
 	}
-	if err := w.put(s, i, b); err != nil {
+	stats, err := s.put(i, b)
+	w.count(stats)
+	if err != nil {
 		return errors.Join(err, cause)
 	}
 	if i == 0 {
@@ -309,7 +317,7 @@ func (w *work) finish(_ context.Context, s *slot) error {
 		if _, err := s.dev.WriteAt(held, 0); err != nil {
 			return medium("write first block", 0, err)
 		}
-		w.wrote(len(held))
+		w.count(update.InstallStats{Written: int64(len(held)), Blocks: 1})
 		if err := s.sync(); err != nil {
 			return err
 		}
