@@ -26,22 +26,11 @@ func (w *applier) search(ctx context.Context, r *Recipe) error {
 		}
 	}
 	w.Fetched = w.img.Chunks.Length + r.Table.Length
-	for run := range blocks.Ranges(w.missing, blocks.Gap) {
+	for run := range blocks.Ranges(w.frames.missing(w.found), blocks.Gap) {
 		w.Requests++
 		w.Fetched += run.Length
 	}
 	return nil
-}
-
-// missing yields the frames that no source has, in the order of the data.
-func (w *applier) missing(yield func(blocks.Range) bool) {
-	for i := range Order(len(w.digests)) {
-		for _, f := range w.frames.Frames(i) {
-			if _, ok := w.found.Find(f.Content); !ok && !yield(f.Range()) {
-				return
-			}
-		}
-	}
 }
 
 // assemble makes chunk i from the sources and the missing frames. If that is not

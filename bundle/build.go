@@ -69,7 +69,8 @@ type SourceSpec struct {
 
 // Build writes a signed bundle to out, which appears only when it is complete.
 // Every chunk is decoded again and compared before it counts as built. A delta
-// that would not be smaller than the full recipe is left out, with a note.
+// or a blocks recipe that would not be smaller than the full recipe is left out,
+// with a note.
 func Build(ctx context.Context, out string, s Spec) error {
 	if err := build(ctx, out, s); err != nil {
 		return fmt.Errorf("build %s: %w", out, err)
@@ -193,6 +194,9 @@ func (b *builder) open(out string) error {
 			}
 			in.sources = append(in.sources, src)
 			b.total += in.size + src.size
+			if b.Blocks {
+				b.total += src.size // to look for the frames there
+			}
 		}
 	}
 	f, err := createNameless(out)

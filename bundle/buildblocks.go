@@ -28,10 +28,10 @@ func frameOf(size, chunkSize int64) int64 {
 	return min(frame, chunkSize)
 }
 
-// addBlocks adds the blocks recipe to an image that is more than one chunk.
-func (b *builder) addBlocks(ctx context.Context, in *imageInput, digests []Digest, out *builtImage) error {
+// addBlocks adds the blocks recipe to an image, if it can pay.
+func (b *builder) addBlocks(ctx context.Context, in *imageInput, digests []Digest, full *builtRecipe, out *builtImage) error {
 	if len(digests) == 1 {
-		b.progress(in.size)
+		b.progress(in.size + in.sourceSize())
 		b.note("image %q: the blocks recipe is left out: the image is one chunk", in.Class)
 		return nil
 	}
@@ -39,10 +39,62 @@ func (b *builder) addBlocks(ctx context.Context, in *imageInput, digests []Diges
 	if err != nil {
 		return err
 	}
+	price := int64(len(full.table)) + full.length
+	if half := int64(len(built.table)) + built.length/2; half >= price {
+		b.progress(in.sourceSize())
+		b.note("image %q: the blocks recipe is left out: a device that has half of its data already would fetch %d bytes with it, and with the full recipe %d", in.Class, half, price)
+		return nil
+	}
+	least, err := b.leastFetched(ctx, in, digests, recipe, built, &out.Image)
+	if err != nil {
+		return err
+	}
+	if least >= price {
+		b.note("image %q: the blocks recipe is left out: with it, a device that has the best of the given images would fetch %d bytes, and with the full recipe %d", in.Class, least, price)
+		return nil
+	}
 	out.add(recipe, built)
 	b.note("image %q: the blocks recipe adds %d bytes to the bundle; a device fetches its table, %d bytes, and of the rest what it does not have",
 		in.Class, int64(len(built.table))+built.length, len(built.table))
 	return nil
+}
+
+// leastFetched is what a device would fetch by the blocks recipe that has the
+// best of the images that deltas are made from: they are what is known of the
+// devices, so others hardly fare better. It is 0 if there are none.
+func (b *builder) leastFetched(ctx context.Context, in *imageInput, digests []Digest, r Recipe, built *builtRecipe, img *Image) (least int64, err error) {
+	if len(in.sources) == 0 {
+		return 0, nil
+	}
+	r.Table = Table{Extent{Length: int64(len(built.table))}, Sum(built.table)}
+	r.Data.Length, r.Prefix = built.length, built.prefix
+	frames, err := ParseFrames(img, &r, digests, built.table)
+	if err != nil {
+		return 0, fmt.Errorf("internal error: %w", err)
+	}
+	for k, src := range in.sources {
+		found := blocks.NewSearch(r.Frame, frames.Contents())
+		if err := blocks.Scan(ctx, src, src.size, found.In(0)); err != nil {
+			return 0, fmt.Errorf("%s: %w", src.Name(), err)
+		}
+		b.progress(src.size)
+		n := r.Table.Length
+		for run := range blocks.Ranges(frames.missing(found), blocks.Gap) {
+			n += run.Length
+		}
+		if k == 0 || n < least {
+			least = n
+		}
+	}
+	return least, nil
+}
+
+// sourceSize is the size of all images that deltas are made from.
+func (in *imageInput) sourceSize() (n int64) {
+	for _, src := range in.sources {
+		n += src.size
+	}
+	return n
 }
 
 // blocks encodes the blocks recipe.

@@ -69,7 +69,7 @@ func (b *builder) image(ctx context.Context, in *imageInput) (*builtImage, error
 		out.add(Recipe{Kind: KindDelta, Source: &source}, r)
 	}
 	if b.Blocks {
-		if err := b.addBlocks(ctx, in, digests, out); err != nil {
+		if err := b.addBlocks(ctx, in, digests, full, out); err != nil {
 			return nil, fmt.Errorf("blocks: %w", err)
 		}
 	}

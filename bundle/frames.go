@@ -153,6 +153,20 @@ func (t *FrameTable) Contents() iter.Seq[blocks.Hash] {
 	}
 }
 
+// missing yields where the frames are that a search did not find, in the order of
+// the data.
+func (t *FrameTable) missing(found *blocks.Search) iter.Seq[blocks.Range] {
+	return func(yield func(blocks.Range) bool) {
+		for i := range Order(len(t.spans)) {
+			for _, f := range t.Frames(i) {
+				if _, ok := found.Find(f.Content); !ok && !yield(f.Range()) {
+					return
+				}
+			}
+		}
+	}
+}
+
 func parseFrame(b []byte, offset int64) Frame {
 	word := binary.LittleEndian.Uint32(b)
 	return Frame{

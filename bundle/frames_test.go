@@ -264,6 +264,59 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
+// A blocks recipe of which it is known that it costs more than the full one is
+// left out, and that is said.
+func TestBlocksThatDoNotPay(t *testing.T) {
+	// Frames do not see that far back, the full recipe does.
+	part := noise(2*framePrefix, 2)
+	repeats := slices.Concat(part, part, part, part)
+	image := slices.Concat(noise(300<<10, 1), text(300<<10, 1))
+	related := slices.Concat(noise(40<<10, 6), image[:200<<10], noise(400<<10, 3))
+	unrelated := slices.Concat(noise(10, 6), image) // at no step of a search
+	for name, tc := range map[string]struct {
+		image   []byte
+		sources [][]byte
+		want    string
+	}{
+		"no source":         {image, nil, "adds"},
+		"a related source":  {image, [][]byte{related}, "adds"},
+		"an unrelated one":  {image, [][]byte{unrelated}, "left out: with it, a device that has the best"},
+		"one of each":       {image, [][]byte{unrelated, related}, "adds"},
+		"repeats far apart": {repeats, nil, "left out: a device that has half"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			spec := testSpec(t, dir)
+			spec.Blocks, spec.ChunkSize = true, 64<<10
+			spec.Images = spec.Images[:1]
+			spec.Images[0].Path = writeFile(t, dir, "image", tc.image)
+			spec.Images[0].Deltas = nil
+			for i, src := range tc.sources {
+				path := writeFile(t, dir, "source"+string(rune('a'+i)), src)
+				spec.Images[0].Deltas = append(spec.Images[0].Deltas, SourceSpec{Path: path, BuildID: string(rune('a' + i))})
+			}
+			var notes []string
+			spec.Note = func(s string) { notes = append(notes, s) }
+			var done, total int64
+			spec.Progress = func(d, all int64) { done, total = d, all }
+			out := filepath.Join(dir, "test.upb")
+			if err := Build(context.Background(), out, spec); err != nil {
+				t.Fatal(err)
+			}
+			f := openTest(t, out)
+			if got := f.Manifest.Images[0].Blocks() != nil; got != (tc.want == "adds") {
+				t.Errorf("blocks recipe: %v", got)
+			}
+			if all := strings.Join(notes, "\n"); !strings.Contains(all, "the blocks recipe "+tc.want) && !strings.Contains(all, "the blocks recipe is "+tc.want) {
+				t.Errorf("notes = %q; want %q", all, tc.want)
+			}
+			if done != total {
+				t.Errorf("progress ends at %d of %d", done, total)
+			}
+		})
+	}
+}
+
 // A source that is not what it was when it was searched costs the chunks that
 // were made from it.
 func TestBlocksFromATouchedSource(t *testing.T) {

@@ -117,25 +117,43 @@ func (c *comparison) foundInodes(*Report) *Finding {
 
 func (c *comparison) foundCompressedFiles(r *Report) *Finding {
 	f := &Finding{ID: FoundCompressedFile}
-	kinds := make(map[string]int)
+	seen, closed := make(map[string]int), make(map[string]int)
 	for i := range c.files {
-		if fc := &c.files[i]; fc.Contents != "" && fc.Contents != contentsRandom {
-			f.add(fc)
-			kinds[fc.Contents]++
+		fc := &c.files[i]
+		switch fc.Contents {
+		case "", contentsRandom:
+			continue
+		case "gzip", "zip or jar":
+			seen[fc.Contents]++
+		default:
+			closed[fc.Contents]++
 		}
+		f.add(fc)
 	}
 	if len(f.Paths) == 0 {
 		return nil
 	}
 	c.dearest(f)
-	var names []string
-	for k, n := range kinds {
-		names = append(names, fmt.Sprintf("%s: %d", k, n))
+	f.What = "new or changed files are compressed"
+	f.Cure = "store them uncompressed, if they are dear: the bundle compresses them better"
+	if len(closed) > 0 {
+		f.What += fmt.Sprintf(": what follows a change in one is all new (%s)", counts(closed))
+		f.Cure = "store them uncompressed, the bundle compresses them better; or with gzip, which patches look into; or zstd --rsyncable, an initrd without compression"
 	}
-	slices.Sort(names)
-	f.What = fmt.Sprintf("new or changed files are compressed (%s): what follows a change in one is all new", strings.Join(names, ", "))
-	f.Cure = "store them uncompressed, the bundle compresses them better; or gzip --rsyncable, zstd --rsyncable, jar -0, an initrd without compression"
+	if len(seen) > 0 {
+		f.What += fmt.Sprintf("; patches look into deflate, so what did not change in one costs little (%s)", counts(seen))
+	}
 	return f
+}
+
+// counts lists kinds and how many there are of each.
+func counts(kinds map[string]int) string {
+	var list []string
+	for k, n := range kinds {
+		list = append(list, fmt.Sprintf("%s: %d", k, n))
+	}
+	slices.Sort(list)
+	return strings.Join(list, ", ")
 }
 
 // dearest leaves the paths that cost most.
