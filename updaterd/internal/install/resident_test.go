@@ -84,32 +84,11 @@ func buildHuge(t *testing.T, path string) {
 		}
 	}
 	img := bundle.Image{Class: "rootfs", Size: hugeTarget, Digest: bundle.Sum([]byte("not computed")), BuildID: "new-build", ChunkSize: hugeChunk}
-	next := int64(0)
-	place := func(b []byte) bundle.Extent {
-		next += int64(len(b))
-		return bundle.Extent{Offset: next - int64(len(b)), Length: int64(len(b))}
-	}
-	img.Chunks = bundle.Table{Extent: place(digests), Digest: bundle.Sum(digests)}
 	img.Recipes = []bundle.Recipe{
 		{Kind: bundle.KindDelta, Source: &bundle.Source{Digest: bundle.Sum(source), Size: hugeSource, BuildID: "old-build"}},
 		{Kind: bundle.KindFull},
 	}
-	for k := range img.Recipes {
-		img.Recipes[k].Table = bundle.Table{Extent: place(tables[k]), Digest: bundle.Sum(tables[k])}
-	}
-	for k := range img.Recipes {
-		img.Recipes[k].Data = place(data[k].Bytes())
-	}
-	m := bundle.Manifest{Format: bundle.Format, Compatible: []string{"board-1"}, Version: "2.0", Sequence: 2,
-		Created: time.Unix(1, 0).UTC(), Images: []bundle.Image{img}}
-	envelope := must(sign.Seal(bundle.PayloadType, must(m.Marshal()), newKey().signer))
-	out := []byte{0x89, 'U', 'P', 'B', '\r', '\n', 0x1a, '\n'}
-	out = binary.LittleEndian.AppendUint32(out, bundle.HeaderVersion)
-	out = binary.LittleEndian.AppendUint32(out, uint32(len(envelope)))
-	for _, part := range [][]byte{envelope, digests, tables[0], tables[1], data[0].Bytes(), data[1].Bytes()} {
-		out = append(out, part...)
-	}
-	write(t, path, out)
+	sealByHand(t, path, img, digests, tables[:], [][]byte{data[0].Bytes(), data[1].Bytes()}, 0)
 	for slot, size := range map[bootctl.Slot]int64{"a": hugeSource, "b": hugeTarget} {
 		f := must(os.Create(filepath.Join(filepath.Dir(path), string(slot))))
 		if err := f.Truncate(size); err != nil {
@@ -123,6 +102,38 @@ func buildHuge(t *testing.T, path string) {
 			}
 		}
 		f.Close()
+	}
+}
+
+// sealByHand makes a bundle of an image whose recipes have these tables and data.
+// The data of the last recipe is followed by a hole.
+func sealByHand(t *testing.T, path string, img bundle.Image, digests []byte, tables, data [][]byte, hole int64) {
+	t.Helper()
+	next := int64(0)
+	place := func(n int) bundle.Extent {
+		next += int64(n)
+		return bundle.Extent{Offset: next - int64(n), Length: int64(n)}
+	}
+	parts := [][]byte{digests}
+	img.Chunks = bundle.Table{Extent: place(len(digests)), Digest: bundle.Sum(digests)}
+	for k, b := range tables {
+		img.Recipes[k].Table = bundle.Table{Extent: place(len(b)), Digest: bundle.Sum(b)}
+		parts = append(parts, b)
+	}
+	for k, b := range data {
+		img.Recipes[k].Data = place(len(b))
+		parts = append(parts, b)
+	}
+	img.Recipes[len(img.Recipes)-1].Data.Length += hole
+	m := bundle.Manifest{Format: bundle.Format, Compatible: []string{"board-1"}, Version: "2.0", Sequence: 2,
+		Created: time.Unix(1, 0).UTC(), Images: []bundle.Image{img}}
+	envelope := must(sign.Seal(bundle.PayloadType, must(m.Marshal()), newKey().signer))
+	out := []byte{0x89, 'U', 'P', 'B', '\r', '\n', 0x1a, '\n'}
+	out = binary.LittleEndian.AppendUint32(out, bundle.HeaderVersion)
+	out = binary.LittleEndian.AppendUint32(out, uint32(len(envelope)))
+	write(t, path, append(append(out, envelope...), bytes.Join(parts, nil)...))
+	if err := os.Truncate(path, int64(len(out)+len(envelope))+next+hole); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -175,7 +186,7 @@ func TestResidentChild(t *testing.T) {
 		Keyring: func() (*sign.Keyring, error) { return sign.NewKeyring(key) },
 		Open:    func(ref string) (Remote, error) { return client.Open(ref) },
 	}))
-	if mode == ModeStream {
+	if info := must(os.Stat(filepath.Join(dir, "b"))); mode == ModeStream && info.Size() == hugeTarget {
 		written := make([]bool, hugeTarget/blockSize+1)
 		e.open = func(path string, write bool) (device, error) {
 			d, err := openDevice(path, write)
@@ -206,8 +217,44 @@ func residentPeak() (n int64) {
 	return n << 10
 }
 
+// An installed is what a child says of itself.
+type installed struct {
+	recipe                               string
+	resident, written, unchanged, reused int64
+}
+
+// runChild installs in a process of its own, and checks what it takes.
+func runChild(t *testing.T, dir, mode string, group *memoryGroup) (got installed) {
+	t.Helper()
+	begin := time.Now()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestResidentChild$", "-test.count=1")
+	cmd.Env = append(os.Environ(), "UPDATERD_TEST_RESIDENT="+dir, "UPDATERD_TEST_MODE="+mode)
+	if group != nil {
+		group.admit(cmd)
+	}
+	out, err := cmd.CombinedOutput()
+	_, line, ok := strings.Cut(string(out), "child: ")
+	if err != nil || !ok {
+		t.Fatalf("%s: %v\n%s", mode, err, out)
+	}
+	must(fmt.Sscanf(line, "resident=%d %s written=%d unchanged=%d reused=%d", &got.resident, &got.recipe, &got.written, &got.unchanged, &got.reused))
+	t.Logf("%s: %.1f MiB resident, %d MiB written, in %v", mode, float64(got.resident)/(1<<20), got.written>>20, time.Since(begin).Round(time.Second/10))
+	if got.resident > residentLimit {
+		t.Errorf("%s: %d bytes resident, want at most %d", mode, got.resident, residentLimit)
+	}
+	if group != nil {
+		used := group.used()
+		t.Logf("%s: at most %.1f MiB charged to the control group, limit %d", mode, float64(used)/(1<<20), groupLimit>>20)
+		if used < got.resident/2 {
+			t.Errorf("%s: the control group was charged %d bytes only: the install was not in it", mode, used)
+		}
+	}
+	return got
+}
+
 // An install of 5 GiB, from a source and a delta, stays within 32 MiB, whether
-// hardly a block is to be written or every one.
+// hardly a block is to be written or every one. It also comes to its end in a
+// control group that has no more than 48 MiB for it and its page cache.
 func TestResidentMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads 20 GiB of holes")
@@ -216,6 +263,10 @@ func TestResidentMemory(t *testing.T) {
 	dir := t.TempDir()
 	buildHuge(t, filepath.Join(dir, "f.upb"))
 	write(t, filepath.Join(dir, "key.pub"), newKey().public)
+	group, err := newMemoryGroup(t)
+	if err != nil {
+		t.Logf("not held to %d MiB with the page cache, because there is no control group for it: %v", groupLimit>>20, err)
+	}
 	for _, mode := range modes {
 		if err := os.RemoveAll(filepath.Join(dir, "downloads")); err != nil {
 			t.Fatal(err)
@@ -225,23 +276,9 @@ func TestResidentMemory(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		begin := time.Now()
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestResidentChild$", "-test.count=1")
-		cmd.Env = append(os.Environ(), "UPDATERD_TEST_RESIDENT="+dir, "UPDATERD_TEST_MODE="+mode)
-		out, err := cmd.CombinedOutput()
-		_, line, ok := strings.Cut(string(out), "child: ")
-		if err != nil || !ok {
-			t.Fatalf("%s: %v\n%s", mode, err, out)
-		}
-		var resident, written, unchanged, reused int64
-		var recipe string
-		must(fmt.Sscanf(line, "resident=%d %s written=%d unchanged=%d reused=%d", &resident, &recipe, &written, &unchanged, &reused))
-		t.Logf("%s: %.1f MiB resident, %d MiB written, in %v", mode, float64(resident)/(1<<20), written>>20, time.Since(begin).Round(time.Second/10))
-		if resident > residentLimit {
-			t.Errorf("%s: %d bytes resident, want at most %d", mode, resident, residentLimit)
-		}
-		if recipe != "delta" || written+unchanged != hugeTarget || reused == 0 || (mode == ModeStream) != (unchanged == 0) {
-			t.Errorf("%s: %s", mode, line)
+		got := runChild(t, dir, mode, group)
+		if got.recipe != "delta" || got.written+got.unchanged != hugeTarget || got.reused == 0 || (mode == ModeStream) != (got.unchanged == 0) {
+			t.Errorf("%s: %+v", mode, got)
 		}
 		f := must(os.Open(filepath.Join(dir, "b")))
 		for i := range hugeNoise {
