@@ -42,6 +42,37 @@ func TestChoiceOfBlocks(t *testing.T) {
 	}
 }
 
+// Who looks at a release again fetches its envelope and no more; with something
+// new on record about a slot all is looked at anew.
+func TestBlocksAreLookedAtOnce(t *testing.T) {
+	t.Parallel()
+	v1, v2 := relatives()
+	for _, booted := range [][]byte{v1, noise(77, 12*chunkSize)} {
+		r := newRig(t, build(t, withBlocks, "rootfs", nil, v2), booted, nil)
+		var records []update.SlotRecord
+		r.o.BuildID, r.o.Records = "", func() []update.SlotRecord { return records }
+		r.restart()
+		first := r.inspect(ModeStream)
+		tables := r.server.total()
+		again := r.inspect(ModeStore)
+		second := r.server.total() - tables
+		if again.Images[0].Recipe != first.Images[0].Recipe || again.Download.Expected != first.Download.Expected || second > first.Download.Expected || second*2 > tables+second {
+			t.Errorf("first %+v for %d bytes, then %+v for %d", first, tables, again, second)
+		}
+		records = []update.SlotRecord{{Slot: "b", Class: "rootfs", BuildID: "x"}}
+		before := r.server.total()
+		r.inspect(ModeStream)
+		if third := r.server.total() - before; third != tables {
+			t.Errorf("with a new record %d bytes are fetched, want %d", third, tables)
+		}
+		stats, err := r.run(t.Context(), again, quiet)
+		if err != nil || stats.Fetched > again.Download.Expected+tables {
+			t.Errorf("%+v, %v", stats, err)
+		}
+		r.holds(v2, nil)
+	}
+}
+
 // A job for which the full recipe was better goes on with it.
 func TestChoiceOfBlocksIsKept(t *testing.T) {
 	_, v2 := relatives()

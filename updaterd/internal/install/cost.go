@@ -6,6 +6,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/updaterd/updaterd/bootctl"
 	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
@@ -29,10 +30,25 @@ func (p *plan) count() {
 // expected is what an image is expected to cost.
 func (img *image) expected() int64 { return img.Chunks.Length + img.recipe.Table.Length + img.data }
 
+// An estimate is what the blocks recipes of a release were found to save, and
+// holds for as long as nothing else is known of the slots.
+type estimate struct {
+	digest  bundle.Digest
+	target  bootctl.Slot
+	records []update.SlotRecord
+	images  []image // with their tables; nobody changes these
+	wasted  int64
+}
+
 // estimate finds out what the blocks recipes save: it takes their tables and a
 // pass over the slots, unless that takes too long. A recipe that saves nothing
 // is given up for the full one.
 func (p *plan) estimate(ctx context.Context) error {
+	records := slices.Clone(p.e.o.Records())
+	if p.remote != nil && p.estimated(records) {
+		return nil
+	}
+	known := true
 	for _, img := range p.images {
 		if img.recipe.Kind != bundle.KindBlocks {
 			continue
@@ -64,6 +80,7 @@ func (p *plan) estimate(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
+			known = false
 			continue // all of it is the most that it can cost
 		}
 		data := length(join(img.units, found.missing(all), 0))
@@ -74,7 +91,32 @@ func (p *plan) estimate(ctx context.Context) error {
 			*img = image{Image: img.Image, slot: img.slot, device: img.device, recipe: full, data: full.Data.Length}
 		}
 	}
+	if p.heavy && known {
+		n := &estimate{digest: p.verified.Digest, target: p.target, records: records, wasted: p.wasted}
+		for _, img := range p.images {
+			n.images = append(n.images, *img)
+		}
+		p.e.mu.Lock()
+		p.e.latest = n
+		p.e.mu.Unlock()
+	}
 	return nil
+}
+
+// estimated takes over what was found out about the same release before: whoever
+// looks at it again pays neither for the tables nor with a pass over the slots.
+func (p *plan) estimated(records []update.SlotRecord) bool {
+	p.e.mu.Lock()
+	was := p.e.latest
+	p.e.mu.Unlock()
+	if was == nil || was.digest != p.verified.Digest || was.target != p.target || !slices.Equal(was.records, records) {
+		return false
+	}
+	for i, img := range p.images {
+		*img = was.images[i]
+	}
+	p.wasted, p.heavy = was.wasted, true
+	return true
 }
 
 // settle works out what depends on the mode.

@@ -132,6 +132,7 @@ type Engine struct {
 	mu      sync.Mutex
 	plans   []*plan         // the latest last
 	claimed map[string]bool // devices that Install has open
+	latest  *estimate       // nil if there is none
 }
 
 // maxPlans bounds the releases whose plan is kept from Inspect to Install.
