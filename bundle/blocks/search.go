@@ -27,7 +27,12 @@ const blockBits = 40
 // NewSearch begins a search for frames, which are frame bytes long, a multiple
 // of [Size], and have these hashes. Any number of them may be the same.
 func NewSearch(frame int64, contents iter.Seq[Hash]) *Search {
-	s := &Search{blocks: int(frame / Size), wanted: slices.Sorted(contents)}
+	n := 0
+	for range contents {
+		n++ // there may be very many, so no memory is to be lost by growing
+	}
+	s := &Search{blocks: int(frame / Size), wanted: slices.AppendSeq(make([]Hash, 0, n), contents)}
+	slices.Sort(s.wanted)
 	s.wanted = slices.Compact(s.wanted)
 	s.found = make([]uint64, len(s.wanted))
 	return s

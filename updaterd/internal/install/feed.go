@@ -6,7 +6,6 @@ import (
 	"context"
 	"io"
 	"os"
-	"slices"
 )
 
 // A feed delivers the encoded bytes of the units of one image, in the order in
@@ -35,10 +34,12 @@ func (w *work) supply(ctx context.Context, s *slot) error {
 	}
 	feed := openStored(s.image, s.store, w.encoded)
 	s.feed = feed
-	lost := slices.DeleteFunc(slices.Clone(need), func(u int) bool {
-		_, n := s.units.place(u)
-		return feed.at[u] >= 0 || n == 0
-	})
+	var lost []int
+	for _, u := range need {
+		if _, n := s.units.place(u); feed.at[u] < 0 && n > 0 {
+			lost = append(lost, u)
+		}
+	}
 	if len(lost) == 0 {
 		return nil
 	}

@@ -87,7 +87,7 @@ func (img *image) locate(runs []run, size int64) []int64 {
 	for u := range at {
 		at[u] = -1
 	}
-	order := slices.Collect(img.units.order())
+	order := slices.AppendSeq(make([]int, 0, len(at)), img.units.order())
 	start, base := img.recipe.Data.Offset, int64(0)
 	for _, r := range runs {
 		k, _ := slices.BinarySearchFunc(order, start+r.off, func(u int, off int64) int {

@@ -94,7 +94,8 @@ func (f *found) read(u int, b []byte) []byte {
 }
 
 // missing lists the frames of a list of chunks that are to be fetched.
-func (f *found) missing(chunks []int) (list []int) {
+func (f *found) missing(chunks []int) []int {
+	list := make([]int, 0, len(chunks)*f.img.frames.per)
 	for _, i := range chunks {
 		for k, frame := range f.img.frames.Frames(i) {
 			if _, ok := f.place(i, k, frame); !ok && frame.Length > 0 {
