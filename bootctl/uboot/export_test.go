@@ -2,15 +2,6 @@
 
 package uboot
 
-// Disk and OpenStoreOn let tests put a recording disk under a store.
-type Disk = disk
-
-func OpenStoreOn(config Config, lock string, open func(path string, flags int) (Disk, error)) (Store, error) {
-	sys := realSystem()
-	sys.disk = open
-	return openStore(config, lock, sys)
-}
-
 func OpenDisk(path string, flags int) (Disk, error) { return openDisk(path, flags) }
 
 // Flash and Volume let tests put flash in memory under a store, and System more.

@@ -249,8 +249,7 @@ func sizeOf(path string) (int64, error) {
 	return f.Seek(0, io.SeekEnd)
 }
 
-// sameDevice reports whether two paths lead to the same bytes. The second may
-// be missing: a broken slot is no reason not to write the other one.
+// sameDevice is Same of [Devices].
 func sameDevice(a, b string) (bool, error) {
 	x, err := os.Stat(a)
 	if err != nil {

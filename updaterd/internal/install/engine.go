@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bootctl/durable"
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
@@ -73,6 +74,10 @@ type Options struct {
 	Mode string
 	// Open opens a reference.
 	Open func(ref string) (Remote, error)
+	// Devices opens the slots; nil means the system's block devices and files.
+	Devices Devices
+	// Files is where Dir is; nil means the operating system's.
+	Files durable.FS
 	// Records are the durable records of what the slots hold.
 	Records func() []update.SlotRecord
 	// BuildID is that of the running system's os-release; a slot without a
@@ -158,11 +163,17 @@ func New(o Options) (*Engine, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("configure install: %w", err)
 	}
-	s, err := openStore(o.Dir)
+	if o.Devices == nil {
+		o.Devices = systemDevices{}
+	}
+	if o.Files == nil {
+		o.Files = durable.OS{}
+	}
+	s, err := openStore(o.Files, o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("configure install: %w", err)
 	}
-	return &Engine{o: o, store: s, open: openDevice, claimed: make(map[string]bool)}, nil
+	return &Engine{o: o, store: s, open: o.Devices.Open, claimed: make(map[string]bool)}, nil
 }
 
 // Clean drops whatever is stored for downloads. What is known of the slots'

@@ -5,7 +5,8 @@ package install
 import (
 	"context"
 	"io"
-	"os"
+
+	"github.com/updaterd/updaterd/bootctl/durable"
 )
 
 // A feed delivers the encoded bytes of the units of one image, in the order in
@@ -55,7 +56,7 @@ func (w *work) supply(ctx context.Context, s *slot) error {
 // A storedFeed reads what is stored.
 type storedFeed struct {
 	units units
-	f     *os.File // nil if there is none
+	f     durable.File // nil if there is none
 	at    []int64
 	buf   []byte
 }
@@ -63,7 +64,7 @@ type storedFeed struct {
 func openStored(img *image, store store, buf []byte) *storedFeed {
 	s := &storedFeed{units: img.units, buf: buf, at: img.locate(nil, 0)}
 	// A file that is missing is one that has no chunks.
-	f, err := os.Open(store.path(storeKey(img.recipe), fileData))
+	f, err := store.files.Open(store.path(storeKey(img.recipe), fileData))
 	if err != nil {
 		return s
 	}

@@ -211,7 +211,7 @@ func (e *Engine) image(img *bundle.Image, target bootctl.Slot) (*image, error) {
 // writing, which proves that nothing has it mounted.
 func (e *Engine) deviceSize(path string, booted bootctl.Slot) (int64, error) {
 	for class, slots := range e.o.Slots {
-		same, err := sameDevice(path, slots[booted])
+		same, err := e.o.Devices.Same(path, slots[booted])
 		if err != nil {
 			return 0, named(update.NameMedium, err)
 		}
@@ -223,7 +223,7 @@ func (e *Engine) deviceSize(path string, booted bootctl.Slot) (int64, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.claimed[path] {
-		size, err := sizeOf(path)
+		size, err := e.o.Devices.Size(path)
 		return size, named(update.NameMedium, err)
 	}
 	d, err := e.open(path, true)
@@ -245,7 +245,7 @@ func (e *Engine) choose(img *bundle.Image, booted bootctl.Slot) (*bundle.Recipe,
 			continue
 		}
 		path := e.o.Slots[img.Class][booted]
-		if size, err := sizeOf(path); err != nil || size < r.Source.Size {
+		if size, err := e.o.Devices.Size(path); err != nil || size < r.Source.Size {
 			continue
 		}
 		best, device = r, path

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/updaterd/internal/update"
@@ -58,7 +57,7 @@ type slot struct {
 	*image
 	store  store
 	dev    device
-	source *os.File // nil unless the recipe is a delta
+	source Source // nil unless the recipe is a delta
 	feed   feed
 	// window has the content; the same memory in every slot.
 	window *bundle.Window
@@ -171,7 +170,9 @@ func (w *work) open(img *image) error {
 	}
 	if img.source != "" {
 		// Without a source every chunk is taken care of as one that does not fit.
-		s.source, _ = os.Open(img.source)
+		if source, err := w.p.e.o.Devices.Source(img.source); err == nil {
+			s.source = source
+		}
 	}
 	return nil
 }

@@ -192,7 +192,7 @@ func TestByteBudgetOverRestarts(t *testing.T) {
 // tally is the stored tally of a release.
 func (r *rig) tally(rel *update.Release) tally {
 	p := must(r.engine.planOf(r.t.Context(), rel))
-	return parseTally(load(r.engine.store.tallyPath(p), maxTally))
+	return parseTally(r.engine.store.read(r.engine.store.tallyPath(p), maxTally))
 }
 
 // The tally on the medium is never far behind, so a power cut hides little.

@@ -5,8 +5,8 @@ package install
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"encoding/binary"
-	"os"
 	"path/filepath"
 
 	"github.com/updaterd/updaterd/bootctl"
@@ -119,7 +119,7 @@ func (p *plan) scan(ctx context.Context, slot bootctl.Slot, class string, dev de
 	if path == "" {
 		return blocks.Scan(ctx, dev, size, emit())
 	}
-	if readIndex(path, size/blocks.Size, emit()) {
+	if p.readIndex(path, size/blocks.Size, emit()) {
 		return nil
 	}
 	out, err := p.newIndex(size / blocks.Size)
@@ -141,8 +141,8 @@ const (
 )
 
 // readIndex reads n hashes from a file.
-func readIndex(path string, n int64, emit func(blocks.Hash)) bool {
-	f, err := os.Open(path)
+func (p *plan) readIndex(path string, n int64, emit func(blocks.Hash)) bool {
+	f, err := p.e.store.files.Open(path)
 	if err != nil {
 		return false
 	}
@@ -166,20 +166,24 @@ func readIndex(path string, n int64, emit func(blocks.Hash)) bool {
 // An index is a file of hashes that is being written. That is worth a try and no
 // more: without it they are worked out again.
 type index struct {
-	f   *os.File
-	w   *bufio.Writer
-	err error
+	files durable.FS
+	path  string // until it is complete
+	f     durable.File
+	w     *bufio.Writer
+	err   error
 }
 
 func (p *plan) newIndex(n int64) (*index, error) {
 	if err := p.fits(0, n*hashSize); err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp(p.e.store.dir, ".index.*")
+	// Several may be made at once. What a power cut leaves of one, prune removes.
+	path := filepath.Join(p.e.store.dir, ".index."+rand.Text())
+	f, err := p.e.store.files.Create(path, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return &index{f: f, w: bufio.NewWriterSize(f, 64<<10)}, nil
+	return &index{files: p.e.store.files, path: path, f: f, w: bufio.NewWriterSize(f, 64<<10)}, nil
 }
 
 func (x *index) add(h blocks.Hash) {
@@ -198,11 +202,11 @@ func (x *index) end(path string, err error) {
 	}
 	x.f.Close()
 	if err == nil {
-		err = os.Rename(x.f.Name(), path)
+		err = x.files.Rename(x.path, path)
 	}
 	if err != nil {
-		os.Remove(x.f.Name())
+		_ = x.files.RemoveAll(x.path)
 		return
 	}
-	_ = durable.SyncDir(filepath.Dir(path))
+	_ = x.files.SyncDir(filepath.Dir(path))
 }

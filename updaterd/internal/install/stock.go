@@ -4,9 +4,10 @@ package install
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
 
 	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
@@ -68,15 +69,15 @@ func (p *plan) restock(ctx context.Context, img *image, list []int, buf []byte) 
 func (s store) runsOf(img *image) []run {
 	// More runs than twice the units are not worth their bookkeeping.
 	limit := int64(2*img.units.count()+64) * runSize
-	return parseRuns(load(s.path(storeKey(img.recipe), fileRuns), limit), img.recipe.Data.Length)
+	return parseRuns(s.read(s.path(storeKey(img.recipe), fileRuns), limit), img.recipe.Data.Length)
 }
 
 // check verifies what is stored.
 func (s *stock) check(ctx context.Context) error {
 	s.runs, s.size = s.p.e.store.runsOf(s.img), 0
 	s.at = s.img.locate(s.runs, 0)
-	f, err := os.Open(s.path)
-	if os.IsNotExist(err) {
+	f, err := s.p.e.store.files.Open(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
 		s.runs = nil
 		return nil
 	}

@@ -4,18 +4,14 @@ package install
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/updaterd/updaterd/bootctl/durable"
 	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/updaterd/internal/update"
-	"golang.org/x/sys/unix"
 )
 
 // A store keeps downloads in a directory:
@@ -32,6 +28,7 @@ import (
 // Nothing in it is believed: all is checked against the manifest when it is
 // read. Being keyed by the recipe, it outlives a change of signature or server.
 type store struct {
+	files   durable.FS
 	dir     string
 	reserve int64
 	// avail is how many bytes the file system of a directory has for us.
@@ -50,11 +47,11 @@ const (
 // reserve is what a download leaves free for others on the file system.
 const reserve = 4 << 20
 
-func openStore(dir string) (store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return store{}, fmt.Errorf("make download directory: %w", err)
+func openStore(files durable.FS, dir string) (store, error) {
+	if _, err := durable.MakeDir(files, dir, 0o700); err != nil {
+		return store{}, fmt.Errorf("downloads: %w", err)
 	}
-	return store{dir, reserve, avail}, nil
+	return store{files, dir, reserve, files.Free}, nil
 }
 
 func storeKey(r *bundle.Recipe) string { return hex.EncodeToString(r.Table.Digest[:]) }
@@ -77,7 +74,7 @@ func (s store) loadHead(digest string) (head []byte, mode string) {
 		if name == "" {
 			continue
 		}
-		if b := load(filepath.Join(s.dir, name), bundle.HeaderSize+bundle.MaxEnvelope); len(b) > 0 {
+		if b := s.read(filepath.Join(s.dir, name), bundle.HeaderSize+bundle.MaxEnvelope); len(b) > 0 {
 			return b, mode
 		}
 	}
@@ -85,20 +82,20 @@ func (s store) loadHead(digest string) (head []byte, mode string) {
 }
 
 func (s store) saveHead(p *plan) error {
-	return durable.WriteFile(filepath.Join(s.dir, headName(p.key.digest, p.key.mode)), p.head, 0o600)
+	return durable.WriteFile(s.files, filepath.Join(s.dir, headName(p.key.digest, p.key.mode)), p.head, 0o600)
 }
 
 // load returns a file of exactly n bytes, or nil.
 func (s store) load(key, file string, n int64) []byte {
-	if b := load(s.path(key, file), n); int64(len(b)) == n {
+	if b := s.read(s.path(key, file), n); int64(len(b)) == n {
 		return b
 	}
 	return nil
 }
 
-// load returns a file of at most limit bytes, or nil.
-func load(path string, limit int64) []byte {
-	f, err := os.Open(path)
+// read returns a file of at most limit bytes, or nil.
+func (s store) read(path string, limit int64) []byte {
+	f, err := s.files.Open(path)
 	if err != nil {
 		return nil
 	}
@@ -115,21 +112,10 @@ func load(path string, limit int64) []byte {
 }
 
 func (s store) save(key, file string, b []byte) error {
-	if err := s.mkdir(key); err != nil {
+	if _, err := durable.MakeDir(s.files, filepath.Join(s.dir, key), 0o700); err != nil {
 		return err
 	}
-	return durable.WriteFile(s.path(key, file), b, 0o600)
-}
-
-func (s store) mkdir(key string) error {
-	err := os.Mkdir(filepath.Join(s.dir, key), 0o700)
-	if err == nil {
-		err = durable.SyncDir(s.dir)
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	return err
+	return durable.WriteFile(s.files, s.path(key, file), b, 0o600)
 }
 
 // prune removes all that belongs neither to p, which may be nil, nor to what is
@@ -146,7 +132,7 @@ func (s store) prune(p *plan, records []update.SlotRecord) error {
 			keep[storeKey(img.recipe)] = true
 		}
 	}
-	entries, err := os.ReadDir(s.dir)
+	entries, err := s.files.ReadDir(s.dir)
 	if err != nil {
 		return err
 	}
@@ -156,28 +142,20 @@ func (s store) prune(p *plan, records []update.SlotRecord) error {
 			continue
 		}
 		removed = true
-		if err := os.RemoveAll(filepath.Join(s.dir, entry.Name())); err != nil {
+		if err := s.files.RemoveAll(filepath.Join(s.dir, entry.Name())); err != nil {
 			return err
 		}
 	}
 	if !removed {
 		return nil
 	}
-	return durable.SyncDir(s.dir)
+	return s.files.SyncDir(s.dir)
 }
 
 // free is what downloads may still take of the file system, but for a reserve.
 func (s store) free() (int64, error) {
 	n, err := s.avail(s.dir)
 	return max(0, n-s.reserve), err
-}
-
-func avail(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
-	}
-	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
 // room is how many bytes of downloads there may be: what is free, and what is
@@ -191,16 +169,26 @@ func (s store) room() (int64, error) {
 	return free + used, err
 }
 
-func (s store) used() (n int64, err error) {
-	err = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
+func (s store) used() (int64, error) { return s.size(s.dir) }
+
+// size is the number of bytes in the files of a directory, but for temporary ones.
+func (s store) size(dir string) (n int64, err error) {
+	entries, err := s.files.ReadDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, entry := range entries {
+		var more int64
+		if entry.IsDir() {
+			more, err = s.size(filepath.Join(dir, entry.Name()))
+		} else if info, ierr := entry.Info(); ierr != nil {
+			err = ierr
+		} else if !strings.HasPrefix(entry.Name(), ".") {
+			more = info.Size()
 		}
-		info, err := d.Info()
-		if err == nil && !strings.HasPrefix(d.Name(), ".") {
-			n += info.Size()
+		if n += more; err != nil {
+			return n, err
 		}
-		return err
-	})
-	return n, err
+	}
+	return n, nil
 }

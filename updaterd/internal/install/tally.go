@@ -32,7 +32,7 @@ func (s store) tallyPath(p *plan) string {
 
 // loadTally returns the tally of a job; one that is damaged, or another job's, is empty.
 func (s store) loadTally(p *plan, job uint64) tally {
-	t := parseTally(load(s.tallyPath(p), maxTally))
+	t := parseTally(s.read(s.tallyPath(p), maxTally))
 	if t.Job != job {
 		return tally{Job: job}
 	}
@@ -88,6 +88,6 @@ func (p *plan) remember() {
 	}
 	if b, err := json.Marshal(p.tally); err == nil {
 		// Best effort: without it a restart counts from an older number.
-		_ = durable.WriteFile(p.e.store.tallyPath(p), b, 0o600)
+		_ = durable.WriteFile(p.e.store.files, p.e.store.tallyPath(p), b, 0o600)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/updaterd/updaterd/bootctl/durable"
@@ -32,11 +31,14 @@ type files interface {
 	keep(name, as string) error
 }
 
-// dir is a real directory.
-type dir string
+// dir is the directory at path.
+type dir struct {
+	fs   durable.FS
+	path string
+}
 
 func (d dir) read(name string, limit int) ([]byte, error) {
-	f, err := os.Open(filepath.Join(string(d), name))
+	f, err := d.fs.Open(filepath.Join(d.path, name))
 	if err != nil {
 		return nil, err
 	}
@@ -52,14 +54,14 @@ func (d dir) read(name string, limit int) ([]byte, error) {
 }
 
 func (d dir) write(name string, data []byte) error {
-	return durable.WriteFile(filepath.Join(string(d), name), data, 0o600)
+	return durable.WriteFile(d.fs, filepath.Join(d.path, name), data, 0o600)
 }
 
 func (d dir) keep(name, as string) error {
-	if err := os.Rename(filepath.Join(string(d), name), filepath.Join(string(d), as)); err != nil {
+	if err := d.fs.Rename(filepath.Join(d.path, name), filepath.Join(d.path, as)); err != nil {
 		return err
 	}
-	return durable.SyncDir(string(d))
+	return d.fs.SyncDir(d.path)
 }
 
 // loadRecord decodes a file. What is damaged or newer is set aside as a kept

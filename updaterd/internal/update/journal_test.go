@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bootctl/durable"
 )
 
 func encoded(t testing.TB, v any) []byte {
@@ -145,14 +146,14 @@ func TestSetAside(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(d, file), tc.data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			s := store{files: dir(d)}
+			s := store{files: dir{durable.OS{}, d}}
 			if j := s.load(); j.State != StateIdle || len(s.problems) != 1 {
 				t.Errorf("%s %s: journal %s, problems %q", name, file, describe(j), s.problems)
 			}
 			if got, err := os.ReadFile(filepath.Join(d, file+tc.kept)); err != nil || !bytes.Equal(got, tc.data) {
 				t.Errorf("%s %s was not kept: %v", name, file, err)
 			}
-			again := store{files: dir(d)}
+			again := store{files: dir{durable.OS{}, d}}
 			if again.load(); len(again.problems) != 0 {
 				t.Errorf("%s %s: reported again: %q", name, file, again.problems)
 			}
@@ -161,7 +162,7 @@ func TestSetAside(t *testing.T) {
 }
 
 func TestStoreOnDisk(t *testing.T) {
-	d := dir(t.TempDir())
+	d := dir{durable.OS{}, t.TempDir()}
 	s := store{files: d}
 	s.load()
 	job := testJob()
@@ -181,7 +182,7 @@ func TestStoreOnDisk(t *testing.T) {
 	if diff := cmp.Diff(want, got.load()); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(s, got, cmp.AllowUnexported(store{}), cmp.AllowUnexported(floors{}, slots{}, denyList{}, denied{})); diff != "" {
+	if diff := cmp.Diff(s, got, cmp.AllowUnexported(store{}, dir{}), cmp.AllowUnexported(floors{}, slots{}, denyList{}, denied{})); diff != "" {
 		t.Error(diff)
 	}
 	if err := s.saveJournal(Journal{State: "dreaming"}); err == nil {

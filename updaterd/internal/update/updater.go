@@ -6,11 +6,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bootctl/durable"
 )
 
 // Options is everything an Updater needs. Boot, Engine, Health, System and
@@ -25,6 +25,7 @@ type Options struct {
 	Health   Health
 	Watchdog Watchdog // nil: nobody feeds one here
 	System   System
+	Files    durable.FS   // nil: the operating system's
 	Log      *slog.Logger // nil: nothing is logged
 
 	Deadline time.Duration // of a trial; 0: 5 minutes
@@ -52,6 +53,9 @@ func (o *Options) validate() error {
 	}
 	if o.MaxAttempts == 0 {
 		o.MaxAttempts = 3
+	}
+	if o.Files == nil {
+		o.Files = durable.OS{}
 	}
 	if o.Watchdog == nil {
 		o.Watchdog = noWatchdog{}
@@ -114,8 +118,8 @@ func New(o Options) (*Updater, error) {
 		return nil, err
 	}
 	// An error here shows again, with a better sentence, at the first write.
-	_ = os.MkdirAll(o.DataDir, 0o700)
-	return newUpdater(o, dir(o.DataDir)), nil
+	_, _ = durable.MakeDir(o.Files, o.DataDir, 0o700)
+	return newUpdater(o, dir{o.Files, o.DataDir}), nil
 }
 
 func newUpdater(o Options, f files) *Updater {
