@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proof
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bootctl/uboot"
+	"github.com/updaterd/updaterd/updaterd/internal/proof/medium"
+)
+
+// What a first block may be, if it is not that of a version.
+const (
+	cleared = -1
+	torn    = -2
+)
+
+// holds tells whose first block, and whose other blocks, a slot has; a first
+// block may be cleared or torn, and other blocks are torn if they are those of
+// no version.
+func holds(s *medium.State, class string, slot bootctl.Slot) (first, rest int) {
+	pages := s.Pages(slotDisk(class, slot))
+	first, rest = torn, torn
+	if pages[0].Data == [page]byte{} {
+		first = cleared
+	}
+	for version := range versions {
+		image := theProduct().images[version][class]
+		if bytes.Equal(pages[0].Data[:], image[:page]) {
+			first = version
+		}
+		if same(pages[1:], image[page:]) {
+			rest = version
+		}
+	}
+	return first, rest
+}
+
+func same(pages []*medium.Page, image []byte) bool {
+	for i := 0; len(image) > 0; i++ {
+		n := min(page, len(image))
+		if !bytes.Equal(pages[i].Data[:n], image[:n]) {
+			return false
+		}
+		image = image[n:]
+	}
+	return true
+}
+
+// system is the version that a slot holds, in all classes.
+func system(s *medium.State, slot bootctl.Slot) (version int, whole bool) {
+	for i, class := range classes {
+		first, rest := holds(s, class.name, slot)
+		if first < 0 || first != rest || i > 0 && first != version {
+			return torn, false
+		}
+		version = first
+	}
+	return version, true
+}
+
+// A generation is what one copy of the environment says.
+type generation struct {
+	copy    int
+	primary bootctl.Slot
+	trial   bool
+	bad     []string
+}
+
+func (g generation) String() string {
+	return fmt.Sprintf("copy %d: primary %s, trial %v, bad %v", g.copy+1, g.primary, g.trial, g.bad)
+}
+
+// generations are what the intact copies say, the one in force first.
+func (b board) generations(s *medium.State) []generation {
+	env := s.Disk(envDisk)
+	copies := []uboot.Copy{uboot.DecodeCopy(env[:b.envSize], true), uboot.DecodeCopy(env[b.envSize:], true)}
+	var list []generation
+	first := uboot.Select(copies[0], copies[1])
+	for _, i := range []int{first, 1 - first} {
+		if i < 0 || i > 1 || !copies[i].Valid {
+			continue
+		}
+		e, err := uboot.Parse(copies[i].Data)
+		if err != nil {
+			continue
+		}
+		list = append(list, generation{i, bootctl.Slot(e.Get("boot_slot")), e.Get("upgrade_available") == "1", strings.Fields(e.Get("boot_bad"))})
+	}
+	return list
+}
+
+// Versions 0 and 1 were confirmed at the factory.
+func (d *device) sure(version int) bool { return version == 0 || version == 1 || d.judged[version] }
+
+// check asserts the invariants on what is on the media.
+func (d *device) check(s *medium.State) {
+	g := d.generations(s)
+	if len(g) == 0 {
+		d.fault("8: no copy of the environment is intact")
+		return
+	}
+	for _, g := range g { // 8: each copy alone must do
+		d.checkCopy(s, g)
+	}
+	for _, slot := range []bootctl.Slot{"a", "b"} {
+		for _, class := range classes {
+			if first, rest := holds(s, class.name, slot); first != cleared && rest == torn {
+				d.fault("2: slot %s.%s is half written and has a first block", class.name, slot)
+			} else if first >= 0 && first != rest {
+				d.fault("2: slot %s.%s has the first block of version %d and the rest of %d", class.name, slot, first, rest)
+			}
+		}
+	}
+	if b, ok := s.File(dataDir + "/floors.json"); ok { // 7
+		var f struct {
+			Body struct {
+				Sequence uint64 `json:"sequence"`
+			} `json:"body"`
+		}
+		if err := json.Unmarshal(b, &f); err != nil {
+			d.fault("7: floors.json: %v", err)
+		} else if v := int(f.Body.Sequence / 10); v > 1 && !d.judged[v] {
+			d.fault("7: the floor is %d, and version %d was never judged good", f.Body.Sequence, v)
+		}
+	}
+}
+
+func (d *device) checkCopy(s *medium.State, g generation) {
+	some := false
+	for _, slot := range []bootctl.Slot{"a", "b"} {
+		version, whole := system(s, slot)
+		bad := slices.Contains(g.bad, string(slot))
+		some = some || whole && d.sure(version) && !bad
+		if !whole && !bad {
+			d.fault("2: %v: slot %s is not complete, and not marked bad", g, slot)
+		}
+		if g.primary != slot {
+			continue
+		}
+		switch {
+		case !whole:
+			d.fault("3: %v: the primary slot is not complete", g)
+		case bad:
+			d.fault("1: %v: the primary slot is bad", g)
+		case !g.trial && !d.sure(version):
+			d.fault("4: %v: version %d is confirmed, and was never judged good", g, version)
+		}
+	}
+	if !some {
+		d.fault("1: %v: no confirmed slot can be started", g)
+	}
+	// U-Boot with this copy alone.
+	alone := s.Clone()
+	alone.Patch(envDisk, d.envSize*int64(1-g.copy), bytes.Repeat([]byte{0xff}, int(d.envSize)))
+	scratch := medium.New(alone)
+	start, err := d.uboot(scratch).Boot(func(slot bootctl.Slot) bool { return bootable(alone, slot) })
+	if err != nil || start.Defaults {
+		d.fault("1: %v: U-Boot starts nothing: %v", g, err)
+	} else if _, whole := system(alone, start.Slot); !whole {
+		d.fault("2: %v: U-Boot starts slot %s, which is not complete", g, start.Slot)
+	}
+}
+
+// plain is the state with what nobody can read made the same: a copy of the
+// environment whose checksum does not fit.
+func (b board) plain(s *medium.State) *medium.State {
+	env := s.Disk(envDisk)
+	for i := range int64(2) {
+		if image := env[i*b.envSize : (i+1)*b.envSize]; !uboot.DecodeCopy(image, true).Valid {
+			s = s.Clone()
+			s.Patch(envDisk, i*b.envSize, bytes.Repeat([]byte{0xff}, int(b.envSize)))
+		}
+	}
+	return s
+}
+
+func key(s *medium.State, judged []int) string { return fmt.Sprint(s.Sum(), judged) }
