@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,8 +79,8 @@ func (v violation) String() string {
 
 // tried checks the states as they are, and lets the device go on from each; but
 // from those only once that differ in nothing that can be read. It returns what
-// the device did from there.
-func (b board) tried(t *testing.T, sc scenario, points []point, epoch int) (bad []violation, logs map[int][]medium.Op) {
+// the device did from there. It ends early once until says so.
+func (b board) tried(t *testing.T, sc scenario, points []point, epoch int, until func(faults []string) bool) (bad []violation, logs map[int][]medium.Op) {
 	live := make([]bool, len(points))
 	seen := map[string]bool{}
 	for i, p := range points {
@@ -90,6 +91,7 @@ func (b board) tried(t *testing.T, sc scenario, points []point, epoch int) (bad 
 	logs = map[int][]medium.Op{}
 	next := make(chan int)
 	var mu sync.Mutex
+	var enough atomic.Bool
 	var workers sync.WaitGroup
 	for w := range runtime.GOMAXPROCS(0) {
 		own := b
@@ -98,12 +100,16 @@ func (b board) tried(t *testing.T, sc scenario, points []point, epoch int) (bad 
 			for i := range next {
 				p := points[i]
 				d := own.newDevice(p.state, sc.good, p.judged, epoch)
+				if enough.Load() {
+					continue
+				}
 				if d.check(p.state); live[i] && len(d.faults) == 0 {
 					d.settle(t, sc)
 				}
 				mu.Lock()
 				if len(d.faults) > 0 {
 					found[i] = &violation{p, d.faults, d.m.Log()}
+					enough.Store(enough.Load() || until != nil && until(d.faults))
 				}
 				if live[i] {
 					logs[i] = d.m.Log()
@@ -164,13 +170,13 @@ func report(t *testing.T, bad []violation) {
 // prove tries all the cuts in a log of a scenario.
 func (b board) prove(t *testing.T, sc scenario, start *medium.State, log []medium.Op, seed uint64) (n tally, bad []violation) {
 	points, n := b.cuts(start, log, seed)
-	bad, logs := b.tried(t, sc, points, 1)
+	bad, logs := b.tried(t, sc, points, 1, nil)
 	n.lives = len(logs)
 	if len(bad) > 0 {
 		return n, bad
 	}
 	second := b.again(points, logs, seed)
-	bad, _ = b.tried(t, sc, second, 2)
+	bad, _ = b.tried(t, sc, second, 2, nil)
 	n.doubles = len(second)
 	return n, bad
 }

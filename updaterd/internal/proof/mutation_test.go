@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proof
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/updaterd/updaterd/updaterd/internal/proof/medium"
+)
+
+// A mutation is a fault in the order of steps that the proof has to find.
+type mutation struct {
+	name string
+	// make changes the log of an update.
+	make func(log []medium.Op) []medium.Op
+	want string // in one of the faults
+}
+
+func drop(which func(o medium.Op) bool) func([]medium.Op) []medium.Op {
+	return func(log []medium.Op) []medium.Op { return slices.DeleteFunc(log, which) }
+}
+
+func isSlot(o medium.Op) bool { return strings.HasPrefix(o.Path, "/dev/") && o.Path != envDisk }
+
+// nth finds the n-th step (1, 2, …) that is so.
+func nth(log []medium.Op, n int, is func(medium.Op) bool) int {
+	for i, o := range log {
+		if is(o) {
+			if n--; n == 0 {
+				return i
+			}
+		}
+	}
+	panic("no such step")
+}
+
+func envWrite(o medium.Op) bool { return o.Kind == medium.DiskWrite && o.Path == envDisk }
+
+// move takes n steps at from to where they are made before the step at to.
+func move(log []medium.Op, from, n, to int) []medium.Op {
+	some := slices.Clone(log[from : from+n])
+	log = slices.Delete(log, from, from+n)
+	if to > from {
+		to -= n
+	}
+	return slices.Insert(log, to, some...)
+}
+
+// In an update, the first two writes of the environment mark the target bad, the
+// third is commit point 1.
+var mutations = []mutation{
+	{"no fsync before the rename", drop(func(o medium.Op) bool { return o.Kind == medium.Sync }), "damaged a record"},
+	{"no fsync of the directory after it", drop(func(o medium.Op) bool { return o.Kind == medium.DirSync && o.Path == dataDir }), "results for 1 releases"},
+	{"directory made without fsync", drop(func(o medium.Op) bool {
+		return o.Kind == medium.DirSync && (o.Path == "/" || o.Path == "/data")
+	}), "results for 1 releases"},
+	{"environment flipped before the read-back", func(log []medium.Op) []medium.Op {
+		return move(log, nth(log, 3, envWrite), 2, nth(log, 1, func(o medium.Op) bool { return o.Kind == medium.DiskSync && o.Path == "/dev/bootloader.b" })+1)
+	}, "3: "},
+	{"flipped before the first block is flushed", func(log []medium.Op) []medium.Op {
+		return move(log, nth(log, 3, envWrite), 2, nth(log, 3, func(o medium.Op) bool { return o.Kind == medium.DiskSync && o.Path == "/dev/bootloader.b" }))
+	}, "3: "},
+	{"both copies written in one step", func(log []medium.Op) []medium.Op {
+		return slices.Delete(log, nth(log, 1, envWrite)+1, nth(log, 1, envWrite)+2)
+	}, "8: "},
+	{"first block written first", func(log []medium.Op) []medium.Op {
+		first := func(o medium.Op) bool { return o.Kind == medium.DiskWrite && o.Path == "/dev/rootfs.b" && o.Off == 0 }
+		return move(log, nth(log, 2, first), 2, nth(log, 1, first)+2) // the first write clears it
+	}, "2: "},
+	{"mark-bad missing", func(log []medium.Op) []medium.Op {
+		return slices.Delete(log, nth(log, 1, envWrite), nth(log, 2, envWrite)+2)
+	}, "2: "},
+	{"mark-bad in one copy only", func(log []medium.Op) []medium.Op {
+		return slices.Delete(log, nth(log, 2, envWrite), nth(log, 2, envWrite)+2)
+	}, "2: "},
+	{"mark-bad after the first block", func(log []medium.Op) []medium.Op {
+		return move(log, nth(log, 1, isSlot), 1, nth(log, 1, envWrite))
+	}, "2: "},
+	{"slots ignore flushes", drop(func(o medium.Op) bool { return o.Kind == medium.DiskSync && isSlot(o) }), "2: "},
+	{"the environment's disk ignores flushes", drop(func(o medium.Op) bool { return o.Kind == medium.DiskSync && o.Path == envDisk }), "8: "},
+	{"confirmed before it was judged", func(log []medium.Op) []medium.Op {
+		judged := func(o medium.Op) bool { return o.Kind == medium.Mark && strings.HasPrefix(o.Note, "judged") }
+		return move(log, nth(log, 1, judged), 1, len(log))
+	}, "4: "},
+	{"floor raised before commit point 2", func(log []medium.Op) []medium.Op {
+		judged := nth(log, 1, func(o medium.Op) bool { return o.Kind == medium.Mark && strings.HasPrefix(o.Note, "judged") })
+		floors := nth(log, 1, func(o medium.Op) bool { return o.Kind == medium.Create && strings.Contains(o.Path, "floors.json") })
+		return move(log, floors, 5, judged)
+	}, "7: "},
+}
+
+// TestTheProofCanFail makes faults on purpose. A proof that does not find them
+// would prove nothing.
+func TestTheProofCanFail(t *testing.T) {
+	b := small
+	b.lock = t.TempDir() + "/lock"
+	sc := scenarios[1] // streamed: the target holds another system
+	start, log := b.recorded(t, sc)
+	for i, m := range mutations {
+		t.Run(m.name, func(t *testing.T) {
+			points, _ := b.cuts(start, m.make(slices.Clone(log)), uint64(i))
+			wanted := func(fault string) bool { return strings.Contains(fault, m.want) }
+			bad, _ := b.tried(t, sc, points, 1, func(faults []string) bool { return slices.ContainsFunc(faults, wanted) })
+			for _, v := range bad {
+				if i := slices.IndexFunc(v.faults, wanted); i >= 0 {
+					t.Logf("found, after step %d, %v: %s", v.op, v.after, v.faults[i])
+					return
+				}
+			}
+			t.Errorf("not found in %d states: %v", len(points), bad)
+		})
+	}
+}
