@@ -55,6 +55,8 @@ type device struct {
 	trials  map[int]int // starts of a version on trial
 	running bootctl.Slot
 	faults  []string // invariants that did not hold
+	// problems are what the daemon reported at its starts.
+	problems []string
 }
 
 func (d *device) fault(format string, args ...any) {

@@ -161,6 +161,39 @@ func TestSetAside(t *testing.T) {
 	}
 }
 
+// Every bit of every record is flipped: each time the record counts as damaged,
+// or as newer, and never as another one.
+func TestEveryFlippedBitIsFound(t *testing.T) {
+	job := testJob()
+	for _, state := range States() {
+		j := Journal{State: state, LastID: 7, Job: job, Last: &Result{Job: 6, Outcome: RolledBack, Message: "why", Time: testNow}}
+		if state == StateIdle {
+			j.Job = nil
+		}
+		everyFlip(t, "journal: "+string(state), encoded(t, j), func(b []byte) error {
+			_, err := decodeJournal(b)
+			return err
+		})
+	}
+	everyFlip(t, "floors", encoded(t, floors{}.raised(job)), func(b []byte) error { return decodeRecord(b, &floors{}) })
+	everyFlip(t, "slots", encoded(t, slots{}.installed(job)), func(b []byte) error { return decodeRecord(b, &slots{}) })
+	everyFlip(t, "deny", encoded(t, denyList{}.with(job, true, "why", testNow)), func(b []byte) error { return decodeRecord(b, &denyList{}) })
+}
+
+func everyFlip(t *testing.T, name string, data []byte, decode func([]byte) error) {
+	t.Helper()
+	if err := decode(data); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	for bit := range len(data) * 8 {
+		data[bit/8] ^= 1 << (bit % 8)
+		if err := decode(data); !errors.Is(err, errCorrupt) && !errors.Is(err, errNewer) {
+			t.Errorf("%s: bit %d: %v; %q", name, bit, err, data)
+		}
+		data[bit/8] ^= 1 << (bit % 8)
+	}
+}
+
 func TestStoreOnDisk(t *testing.T) {
 	d := dir{durable.OS{}, t.TempDir()}
 	s := store{files: d}

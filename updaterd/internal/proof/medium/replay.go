@@ -347,3 +347,6 @@ func (r *Replay) nameChoices(id int, rng *rand.Rand, limit int) []choice {
 	}
 	return append(list, subset(func(int) bool { return true }))
 }
+
+// Durable is the state in which nothing is left of what was not synced.
+func (r *Replay) Durable() *State { return r.durable.Clone() }
