@@ -90,7 +90,7 @@ func (s *soak) copies() []map[string]string {
 		both[i] = uboot.DecodeCopy(readCard(s.T, s.dev, at, at+board.EnvSize), true)
 	}
 	var list []map[string]string
-	first := uboot.Select(both[0], both[1])
+	first := uboot.Counter.Select(both[0], both[1])
 	for _, i := range []int{first, 1 - first} {
 		if i < 0 || i > 1 || !both[i].Valid {
 			continue

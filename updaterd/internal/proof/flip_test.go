@@ -56,7 +56,7 @@ func TestEnvironmentFlips(t *testing.T) {
 				if c := copies[i]; c.Valid && !bytes.Equal(c.Data, written[i]) {
 					t.Fatalf("bit %d: a copy is intact that nobody wrote", bit)
 				}
-				if first := uboot.Select(copies[0], copies[1]); first < 0 {
+				if first := uboot.Counter.Select(copies[0], copies[1]); first < 0 {
 					t.Fatalf("bit %d: no copy is in force", bit)
 				}
 				s := p.state.Clone()

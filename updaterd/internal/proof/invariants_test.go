@@ -82,7 +82,7 @@ func (b board) generations(s *medium.State) []generation {
 	env := s.Disk(envDisk)
 	copies := []uboot.Copy{uboot.DecodeCopy(env[:b.envSize], true), uboot.DecodeCopy(env[b.envSize:], true)}
 	var list []generation
-	first := uboot.Select(copies[0], copies[1])
+	first := uboot.Counter.Select(copies[0], copies[1])
 	for _, i := range []int{first, 1 - first} {
 		if i < 0 || i > 1 || !copies[i].Valid {
 			continue
