@@ -26,6 +26,7 @@ func (b *Builder) Prepare(ctx context.Context) error {
 		func() error { _, err := b.systemdRoot(ctx, Base); return err },
 		func() error { _, err := b.systemdRoot(ctx, Updated); return err },
 		func() error { _, err := b.UBoot(ctx); return err },
+		func() error { _, err := b.Loader(ctx, Base); return err },
 		func() error { _, err := b.Kernel(ctx, Base); return err },
 		func() error { _, err := b.Kernel(ctx, Updated); return err },
 		func() error { _, err := b.smallRoot(ctx, Base); return err },

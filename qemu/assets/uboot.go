@@ -48,37 +48,60 @@ func (b *Builder) uboot(ctx context.Context, name, config, flags, board string) 
 }
 
 func buildUBoot(ctx context.Context, work, out, config, flags, board string) error {
-	apt, err := newApt(ctx, filepath.Join(work, "apt"), Base, boardArch)
+	src, err := unpackUBoot(ctx, work)
 	if err != nil {
 		return err
-	}
-	if _, err := apt.run(ctx, work, "apt-get", "-q", "source", "--download-only", "u-boot"); err != nil {
-		return err
-	}
-	dsc, err := filepath.Glob(filepath.Join(work, "*.dsc"))
-	if err != nil || len(dsc) != 1 {
-		return fmt.Errorf("find U-Boot's source package: %v, %w", dsc, err)
-	}
-	src := filepath.Join(work, "src")
-	if _, err := run(ctx, command{dir: work, argv: []string{"dpkg-source", "-x", dsc[0], src}}); err != nil {
-		return err
-	}
-	for name, text := range map[string]string{"updaterd.config": config, "updaterd.env": uboot.Env} {
-		if err := os.WriteFile(filepath.Join(src, name), []byte(text), 0o644); err != nil {
-			return err
-		}
 	}
 	if err := appendTo(filepath.Join(src, "board/emulation/qemu-arm/qemu-arm.c"), board); err != nil {
 		return err
 	}
-	// The flags of a packager's environment are not for a bootloader.
-	env := []string{"CROSS_COMPILE=aarch64-linux-gnu-", "ARCH=arm", "CFLAGS=", "LDFLAGS=", "MAKEFLAGS="}
-	for _, argv := range [][]string{
-		{"make", "-s", "qemu_arm64_defconfig"},
-		{"scripts/kconfig/merge_config.sh", "-m", ".config", "updaterd.config"},
-		{"make", "-s", "olddefconfig"},
-	} {
-		if _, err := run(ctx, command{dir: src, env: env, argv: argv}); err != nil {
+	if err := configureUBoot(ctx, src, config, uboot.Env); err != nil {
+		return err
+	}
+	if err := makeUBoot(ctx, src, flags); err != nil {
+		return err
+	}
+	return keepFiles(src, out, "u-boot.bin", ".config")
+}
+
+// unpackUBoot fetches Debian's source package and returns where its source is.
+func unpackUBoot(ctx context.Context, work string) (src string, err error) {
+	apt, err := newApt(ctx, filepath.Join(work, "apt"), Base, boardArch)
+	if err != nil {
+		return "", err
+	}
+	if _, err := apt.run(ctx, work, "apt-get", "-q", "source", "--download-only", "u-boot"); err != nil {
+		return "", err
+	}
+	dsc, err := filepath.Glob(filepath.Join(work, "*.dsc"))
+	if err != nil || len(dsc) != 1 {
+		return "", fmt.Errorf("find U-Boot's source package: %v, %w", dsc, err)
+	}
+	src = filepath.Join(work, "src")
+	_, err = run(ctx, command{dir: work, argv: []string{"dpkg-source", "-x", dsc[0], src}})
+	return src, err
+}
+
+// ubootBuild keeps the flags of a packager's environment, which are not for a bootloader, away.
+var ubootBuild = []string{"CROSS_COMPILE=aarch64-linux-gnu-", "ARCH=arm", "CFLAGS=", "LDFLAGS=", "MAKEFLAGS="}
+
+// configureUBoot merges the fragments over the board's own configuration, each
+// over those before it, and makes sure that the last one is in force.
+func configureUBoot(ctx context.Context, src, config, env string, over ...string) error {
+	files := map[string]string{"updaterd.config": config, "updaterd.env": env}
+	merge, last := []string{"scripts/kconfig/merge_config.sh", "-m", ".config", "updaterd.config"}, config
+	for i, fragment := range over {
+		name := fmt.Sprintf("updaterd-%d.config", i)
+		files[name], last = fragment, fragment
+		merge = append(merge, name)
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(src, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	for _, argv := range [][]string{{"make", "-s", "qemu_arm64_defconfig"}, merge, {"make", "-s", "olddefconfig"}} {
+		if _, err := run(ctx, command{dir: src, env: ubootBuild, argv: argv}); err != nil {
 			return err
 		}
 	}
@@ -86,13 +109,16 @@ func buildUBoot(ctx context.Context, work, out, config, flags, board string) err
 	if err != nil {
 		return err
 	}
-	if err := uboot.CheckConfig(config, string(final)); err != nil {
-		return err
-	}
-	if _, err := run(ctx, command{dir: src, env: env, argv: []string{"make", "-s", fmt.Sprintf("-j%d", runtime.NumCPU()), flags, "u-boot.bin"}}); err != nil {
-		return err
-	}
-	for _, name := range []string{"u-boot.bin", ".config"} {
+	return uboot.CheckConfig(last, string(final))
+}
+
+func makeUBoot(ctx context.Context, src, flags string) error {
+	_, err := run(ctx, command{dir: src, env: ubootBuild, argv: []string{"make", "-s", fmt.Sprintf("-j%d", runtime.NumCPU()), flags, "u-boot.bin"}})
+	return err
+}
+
+func keepFiles(src, out string, names ...string) error {
+	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join(src, name))
 		if err != nil {
 			return err

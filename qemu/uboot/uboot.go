@@ -55,8 +55,38 @@ var bootOrderEnv string
 // be written to a disk: scheme bootorder with the same U-Boot.
 func BootOrder() (map[string]string, error) { return Parse(bootOrderEnv) }
 
-// Default returns the variables of Env.
-func Default() (map[string]string, error) { return Parse(Env) }
+// FirstEnv and SecondEnv are set over Env in the two stages of a board whose
+// bootloader lies in a slot, and SecondConfig over Config in the second.
+var (
+	//go:embed first.env
+	FirstEnv string
+	//go:embed second.env
+	SecondEnv string
+	//go:embed second.config
+	SecondConfig string
+)
+
+// Default returns the variables of Env, with those of the other texts set over them.
+func Default(over ...string) (map[string]string, error) {
+	env := map[string]string{}
+	for _, text := range append([]string{Env}, over...) {
+		vars, err := Parse(text)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(env, vars)
+	}
+	return env, nil
+}
+
+// Text is env in the form that Parse reads.
+func Text(env map[string]string) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		fmt.Fprintf(&b, "%s=%s\n", name, env[name])
+	}
+	return b.String()
+}
 
 // Parse reads an environment text by the rules of U-Boot's CONFIG_DEFAULT_ENV_FILE:
 // one name=value per line, lines that begin with # and empty lines are dropped, a

@@ -93,7 +93,7 @@ func schemas() []schema {
 			{"size", "number", "of the image"},
 			{"digest", "string", "of the image"},
 			{"build_id", "string", "from the image's os-release"},
-			{"recipe", "string", "full, blocks or delta"},
+			{"recipe", "string", "full, blocks, delta or carried"},
 			{"download", "number", "bytes for that recipe"},
 		}},
 		{"detached", "what install --detach prints", []field{

@@ -5,6 +5,7 @@ package install
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
@@ -36,16 +37,17 @@ func (p *plan) download(ctx context.Context, job uint64, report func(update.Prog
 		return unstored(err)
 	}
 	longest := int64(0)
-	for _, img := range p.images {
+	images := slices.DeleteFunc(slices.Clone(p.images), func(img *image) bool { return img.origin != "" })
+	for _, img := range images {
 		if err := p.tables(ctx, img); err != nil {
 			return fmt.Errorf("slot %s: tables: %w", img.slot, err)
 		}
 		longest = max(longest, img.ChunkSize)
 	}
 	buf := make([]byte, longest)
-	stocks := make([]*stock, len(p.images))
+	stocks := make([]*stock, len(images))
 	var tables, kept, wanted int64
-	for i, img := range p.images {
+	for i, img := range images {
 		s, err := p.survey(ctx, img, buf)
 		if err != nil {
 			return fmt.Errorf("slot %s: %w", img.slot, err)
@@ -70,7 +72,7 @@ func (p *plan) download(ctx context.Context, job uint64, report func(update.Prog
 	tell(done)
 	for i, s := range stocks {
 		if err := s.fetch(ctx, func(n int64) { tell(done + n) }); err != nil {
-			return fmt.Errorf("slot %s: data: %w", p.images[i].slot, err)
+			return fmt.Errorf("slot %s: data: %w", images[i].slot, err)
 		}
 		done += s.kept()
 	}

@@ -22,6 +22,9 @@ type feed interface {
 // supply opens a slot's feed and makes sure, before any slot is touched, that
 // the needed chunks can be had: in store mode what is missing is stored first.
 func (w *work) supply(ctx context.Context, s *slot) error {
+	if s.origin != "" {
+		return nil
+	}
 	need := s.need
 	if s.frames != nil {
 		var err error

@@ -155,6 +155,11 @@ func (e *Engine) plan(ctx context.Context, ref string, remote Remote, head []byt
 		}
 		p.images = append(p.images, img)
 	}
+	carried, err := e.carryOver(ctx, m, target)
+	if err != nil {
+		return nil, err
+	}
+	p.images = append(p.images, carried...)
 	if err := p.estimate(ctx); err != nil {
 		return nil, err
 	}
@@ -163,7 +168,7 @@ func (e *Engine) plan(ctx context.Context, ref string, remote Remote, head []byt
 	if budget := e.o.ByteBudget; budget > 0 && remote != nil && p.cost.Expected > budget {
 		return nil, fail(update.NameOverBudget, "needs %d bytes, the byte budget is %d", p.cost.Expected, budget)
 	}
-	mode, err := e.mode(p, mode)
+	mode, err = e.mode(p, mode)
 	if err != nil {
 		return nil, err
 	}

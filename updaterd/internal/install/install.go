@@ -58,6 +58,7 @@ type slot struct {
 	store  store
 	dev    device
 	source Source // nil unless the recipe is a delta
+	booted device // nil unless it is carried over
 	feed   feed
 	// window has the content; the same memory in every slot.
 	window *bundle.Window
@@ -168,6 +169,11 @@ func (w *work) open(img *image) error {
 	if img.Size > dev.Size() {
 		return fail(update.NameTooLarge, "image has %d bytes, %s has %d", img.Size, img.device, dev.Size())
 	}
+	if img.origin != "" {
+		if s.booted, err = w.p.e.claim(img.origin); err != nil {
+			return err
+		}
+	}
 	if img.source != "" {
 		// Without a source every chunk is taken care of as one that does not fit.
 		if source, err := w.p.e.o.Devices.Source(img.source); err == nil {
@@ -183,6 +189,10 @@ func (w *work) close() {
 		w.p.e.release(s.device)
 		if s.source != nil {
 			s.source.Close()
+		}
+		if s.booted != nil {
+			s.booted.Close()
+			w.p.e.release(s.origin)
 		}
 		if s.feed != nil {
 			s.feed.Close()

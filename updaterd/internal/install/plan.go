@@ -46,6 +46,7 @@ type image struct {
 	device  string
 	recipe  *bundle.Recipe
 	source  string // device that a delta reads
+	origin  string // device that it is carried over from, if the release has no such image
 	digests []bundle.Digest
 	zeros   bundle.Digest  // of a chunk of ChunkSize zeros
 	entries []bundle.Entry // nil in a blocks recipe
@@ -218,6 +219,9 @@ func (p *plan) unit(ctx context.Context, all units, u int, b []byte) ([]byte, er
 // tables makes sure that an image's tables are there: from the store, or
 // fetched, in one range if they are neighbours, and then stored.
 func (p *plan) tables(ctx context.Context, img *image) error {
+	if img.origin != "" {
+		return nil
+	}
 	key := storeKey(img.recipe)
 	if img.units != nil {
 		if img.raw[0] == nil || p.key.mode == "" {

@@ -118,6 +118,9 @@ func (w *work) make(ctx context.Context, s *slot, f feed, list []int) (err error
 
 // produce makes chunk i in its place in the window.
 func (w *work) produce(ctx context.Context, s *slot, f feed, i int) ([]byte, error) {
+	if s.booted != nil {
+		return w.copied(s, i)
+	}
 	if s.frames != nil {
 		return w.assemble(ctx, s, f, i)
 	}

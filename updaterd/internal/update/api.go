@@ -46,9 +46,13 @@ type ReleaseImage struct {
 	Size     int64  `json:"size"`
 	Digest   string `json:"digest"`
 	BuildID  string `json:"build_id,omitempty"`
-	Recipe   string `json:"recipe"`   // "full", "blocks" or "delta"
+	Recipe   string `json:"recipe"`   // "full", "blocks" or "delta", or RecipeCarried
 	Download int64  `json:"download"` // bytes for that recipe
 }
+
+// RecipeCarried is the recipe of an image that the release does not have: the
+// booted slot's is copied to the target, so that all slots of it belong together.
+const RecipeCarried = "carried"
 
 // Cost is what a release costs on the wire, in bytes, envelope included:
 // Minimum if a download is already stored or the target slot already holds

@@ -62,13 +62,27 @@ func (s slots) confirmed(slot bootctl.Slot) slots {
 	return slots{Records: s.Records, Confirmed: c}
 }
 
+// version is that of the release which put an image into a slot, or "".
+func (s slots) version(slot bootctl.Slot, img ReleaseImage) string {
+	for _, r := range s.Records {
+		if r.Slot == slot && r.Class == img.Class && r.Digest == img.Digest {
+			return r.Version
+		}
+	}
+	return ""
+}
+
 // installed is what job put into its target slot, confirmed.
 func (s slots) installed(job *Job) slots {
 	if len(job.Images) > 0 {
 		s = s.without(job.Target)
 		for _, img := range job.Images {
-			s.Records = append(s.Records, SlotRecord{Slot: job.Target, Class: img.Class, Digest: img.Digest,
-				Size: img.Size, BuildID: img.BuildID, Version: job.Version, Verified: true})
+			r := SlotRecord{Slot: job.Target, Class: img.Class, Digest: img.Digest,
+				Size: img.Size, BuildID: img.BuildID, Version: job.Version, Verified: true}
+			if img.Recipe == RecipeCarried {
+				r.Version = s.version(job.Source, img)
+			}
+			s.Records = append(s.Records, r)
 		}
 	}
 	return s.confirmed(job.Target)
