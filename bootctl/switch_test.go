@@ -57,6 +57,8 @@ type store struct {
 }
 
 func (s *store) Geometry() (int, int)           { return 512, 2 }
+func (s *store) Traits() uboot.Traits           { return uboot.Traits{} }
+func (s *store) Obsolete(int) error             { return errors.New("not on a disk") }
 func (s *store) Lock(bool) (func(), error)      { return func() {}, nil }
 func (s *store) ReadCopy(i int) ([]byte, error) { return s.copies[i], nil }
 func (s *store) Where(i int) string             { return fmt.Sprint(i) }

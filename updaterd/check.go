@@ -55,6 +55,9 @@ func checksOf(c *config.Config, root string) []check {
 		for _, slot := range []bootctl.Slot{bootctl.SlotA, bootctl.SlotB} {
 			list = append(list, check{"slot " + class + "." + string(slot), func() (string, error) { return checkSlot(c, class, slot) }})
 		}
+		if c.Type(class) != config.TypePartition {
+			list = append(list, check{"switch of class " + class, func() (string, error) { return checkSwitch(c, class) }})
+		}
 	}
 	return append(list,
 		check{"booted slot", func() (string, error) { return checkBooted(c, root) }},
@@ -101,7 +104,7 @@ func checkKeyring(c *config.Config) (string, error) {
 }
 
 func checkEnvironment(c *config.Config) (string, error) {
-	control, err := openBoot(c, machine.Claimed(schemeOf(c)))
+	control, err := openEnvironment(c, machine.Claimed(schemeOf(c))) // the switches have checks of their own
 	if err != nil {
 		return "", faulty("write U-Boot's CONFIG_ENV_OFFSET, _OFFSET_REDUND and _SIZE, and the device, to "+c.Boot.FwEnvConfig, "%w", err)
 	}

@@ -108,6 +108,12 @@ func TestEachCheckFindsItsFault(t *testing.T) {
 		"slot missing":      {func(t *testing.T, dir string, _ *config.Config) { remove(t, dir, "rootfs_b") }, "slot rootfs.b", "no such file"},
 		"slot empty":        {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "rootfs_b", nil) }, "slot rootfs.b", "empty"},
 		"slot is a console": {func(_ *testing.T, _ string, c *config.Config) { c.Slots["rootfs.b"] = config.Slot{Device: "/dev/null"} }, "slot rootfs.b", "neither a block device"},
+		"switch of no eMMC": {func(t *testing.T, dir string, c *config.Config) {
+			for _, slot := range []string{"a", "b"} {
+				put(t, dir, "boot_"+slot, []byte("x"))
+				c.Slots["boot."+slot] = config.Slot{Device: filepath.Join(dir, "boot_"+slot), Type: config.TypeEMMCBoot}
+			}
+		}, "switch of class boot", "is not a boot partition of an eMMC"},
 		"data on a file":    {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "data", nil) }, "data directory", "no directory"},
 		"data nowhere":      {func(_ *testing.T, dir string, c *config.Config) { c.DataDir = dir + "/a/b" }, "data directory", "no such file"},
 		"data on no medium": {func(_ *testing.T, _ string, c *config.Config) { c.DataDir = "/sys/kernel" }, "data directory", ""},

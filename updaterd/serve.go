@@ -15,7 +15,6 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/updaterd/updaterd/bootctl"
-	"github.com/updaterd/updaterd/bootctl/uboot"
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 	"github.com/updaterd/updaterd/updaterd/internal/fetch"
@@ -101,6 +100,11 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 	if err != nil {
 		return nil, err
 	}
+	// First of all: the bootloader may have fallen back, or the power may have
+	// failed between a switch and the environment.
+	if err := control.Settle(); err != nil {
+		log.Error("settle switches: " + err.Error())
+	}
 	checker, err := newChecker(ctx, c)
 	if err != nil {
 		return nil, err
@@ -148,25 +152,6 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		Uptime: machine.Uptime, ImageFloor: release.Floor, ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,
 	})
 	return updater, err
-}
-
-// schemeOf is the scheme that is configured.
-func schemeOf(c *config.Config) uboot.Scheme {
-	s := uboot.Scheme{Name: c.Boot.Scheme}
-	copy(s.Slots[:], c.Boot.SlotNames)
-	return s
-}
-
-// openBoot finds the boot environment. started is the slot that the kernel
-// command line names, or "".
-func openBoot(c *config.Config, started bootctl.Slot) (*uboot.Control, error) {
-	scheme := schemeOf(c)
-	id, err := machine.BootID()
-	if err != nil {
-		return nil, err
-	}
-	scheme.Started, scheme.BootID = started, id
-	return uboot.Open(uboot.Options{Config: c.Boot.FwEnvConfig, Scheme: scheme})
 }
 
 func devices(c *config.Config) map[string]map[bootctl.Slot]string {

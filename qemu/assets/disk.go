@@ -19,12 +19,16 @@ import (
 // firstPartition is where the partitions begin; the environment is before it.
 const firstPartition = 2 << 20
 
-// A Disk describes the SD card of a board: GPT, environment, rootfs_a, rootfs_b, data.
+// A Disk describes the SD card of a board: GPT, environment, rootfs_a, rootfs_b,
+// data, and bootloader_a and bootloader_b if there is a second stage.
 type Disk struct {
 	// Flavour gives SlotSize and DataSize their defaults.
 	Flavour Flavour
 	// SlotA and SlotB are images of root file systems; "" leaves a slot empty.
 	SlotA, SlotB string
+	// LoaderA and LoaderB are FITs of second stages. If there is one, both
+	// partitions are, and the environment is that of a first stage.
+	LoaderA, LoaderB string
 	// SlotSize is the size of each slot; a little more than the flavour's images if 0.
 	SlotSize int64
 	// DataSize is the least size of the data partition, 64 MiB if 0. It gets
@@ -39,6 +43,12 @@ type Disk struct {
 	// NoEnv leaves both copies of the environment empty: U-Boot's defaults are in force.
 	NoEnv bool
 }
+
+// loaderSize is the size of a second stage's partition.
+const loaderSize = 1 << 20
+
+// loaders reports whether the board has a second stage.
+func (d *Disk) loaders() bool { return d.LoaderA != "" || d.LoaderB != "" }
 
 // SlotSize is the default size of a slot for this flavour.
 func (f Flavour) SlotSize() int64 { return f.ImageSize() + 8<<20 }
@@ -58,11 +68,20 @@ func (d *Disk) Layout() (gpt.Table, error) {
 	}
 	// The second table needs a little room at the end.
 	size := int64(1) << bits.Len64(uint64(firstPartition+2*slot+data+align-1))
-	return gpt.Table{Name: "updaterd", Size: size, Parts: []gpt.Part{
+	table := gpt.Table{Name: "updaterd", Size: size, Parts: []gpt.Part{
 		{Name: "rootfs_a", Start: firstPartition, Size: slot},
 		{Name: "rootfs_b", Start: firstPartition + slot, Size: slot},
 		{Name: "data", Start: firstPartition + 2*slot, Size: size - align - firstPartition - 2*slot},
-	}}, nil
+	}}
+	if d.loaders() {
+		// Of the room for data: the numbers of the other partitions stay as they are.
+		at := &table.Parts[2]
+		at.Size -= 2 * loaderSize
+		end := at.Start + at.Size
+		table.Parts = append(table.Parts,
+			gpt.Part{Name: "bootloader_a", Start: end, Size: loaderSize}, gpt.Part{Name: "bootloader_b", Start: end + loaderSize, Size: loaderSize})
+	}
+	return table, nil
 }
 
 // Disk writes a raw disk image to path, as a sparse file.
@@ -93,7 +112,7 @@ func (b *Builder) Disk(ctx context.Context, d Disk, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	for i, image := range []string{d.SlotA, d.SlotB, data} {
+	for i, image := range []string{d.SlotA, d.SlotB, data, d.LoaderA, d.LoaderB} {
 		if image == "" {
 			continue
 		}
@@ -109,7 +128,11 @@ func (d *Disk) writeEnv(w io.WriterAt) error {
 	if d.NoEnv {
 		return nil
 	}
-	env, err := uboot.Default()
+	var over []string
+	if d.loaders() {
+		over = []string{uboot.FirstEnv}
+	}
+	env, err := uboot.Default(over...)
 	if err != nil {
 		return err
 	}

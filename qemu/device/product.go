@@ -112,6 +112,15 @@ timeout = "20s"
 `
 }
 
+// loaderSlots is what a board with a second stage has besides.
+const loaderSlots = `
+[slots."bootloader.a"]
+device = "/dev/mmcblk0p4"
+
+[slots."bootloader.b"]
+device = "/dev/mmcblk0p5"
+`
+
 func readTree(root string) ([]assets.File, error) {
 	var files []assets.File
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {

@@ -21,6 +21,8 @@ type Release struct {
 	// Image is the root file system, and From the older ones that get deltas.
 	Image string
 	From  []string
+	// Loader, unless "", is a bootloader.
+	Loader string
 	// Compatible and Signer are those of the product unless given.
 	Compatible string
 	Signer     sign.Signer
@@ -37,6 +39,10 @@ func (p *Product) Bundle(ctx context.Context, r Release, path string) (time.Dura
 	for _, old := range r.From {
 		image.Deltas = append(image.Deltas, bundle.SourceSpec{Path: old})
 	}
+	images := []bundle.ImageSpec{image}
+	if r.Loader != "" {
+		images = append(images, bundle.ImageSpec{Class: "bootloader", Path: r.Loader})
+	}
 	if r.Compatible == "" {
 		r.Compatible = Compatible
 	}
@@ -45,7 +51,7 @@ func (p *Product) Bundle(ctx context.Context, r Release, path string) (time.Dura
 	}
 	err := bundle.Build(ctx, path, bundle.Spec{
 		Compatible: []string{r.Compatible}, Version: r.Version, Sequence: r.Sequence, Created: time.Now(),
-		Images: []bundle.ImageSpec{image}, Signers: []sign.Signer{r.Signer},
+		Images: images, Signers: []sign.Signer{r.Signer},
 	})
 	return time.Since(begin), err
 }
@@ -56,6 +62,8 @@ type System struct {
 	Packages assets.Packages
 	Version  string
 	Broken   assets.Broken
+	// Loaders tells that the board has a second stage.
+	Loaders bool
 	// Boot, Download and Health are lines of the configuration's sections.
 	Boot, Download, Health string
 	// More files, such as a CA or another configuration of the bus.
@@ -64,9 +72,13 @@ type System struct {
 
 // Image builds the system with the product baked in and returns its path.
 func (p *Product) Image(ctx context.Context, b *assets.Builder, s System) (string, error) {
+	configuration := Configuration(s.Boot, s.Download, s.Health)
+	if s.Loaders {
+		configuration += loaderSlots
+	}
 	path, err := b.RootFS(ctx, assets.Root{
 		Flavour: s.Flavour, Packages: s.Packages, Version: s.Version, Broken: s.Broken,
-		Files: p.Files(Configuration(s.Boot, s.Download, s.Health), s.More...),
+		Files: p.Files(configuration, s.More...),
 	})
 	if err != nil {
 		return "", fmt.Errorf("build system %s: %w", s.Version, err)

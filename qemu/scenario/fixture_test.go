@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -79,6 +80,13 @@ func (w *workshop) bundle(t *testing.T, r device.Release) string {
 	for _, path := range append([]string{r.Image}, r.From...) {
 		base := filepath.Base(filepath.Dir(path))
 		name += "-" + base[max(0, len(base)-8):]
+	}
+	if r.Loader != "" {
+		b, err := os.ReadFile(r.Loader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name += fmt.Sprintf("-%x", crc32.ChecksumIEEE(b))
 	}
 	name += ".upb"
 	w.building.Lock()

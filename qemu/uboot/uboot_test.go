@@ -94,6 +94,43 @@ func TestBootOrder(t *testing.T) {
 	}
 }
 
+// A board with a second stage: only the first one counts and saves, and it
+// looks at every hash before it jumps.
+func TestStages(t *testing.T) {
+	first, err := uboot.Default(uboot.FirstEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := uboot.Default(uboot.SecondEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"bootcmd", "altbootcmd", "boot_slot"} {
+		base, _ := uboot.Default()
+		if first[name] != base[name] || second[name] != base[name] {
+			t.Errorf("%s is another one in a stage", name)
+		}
+	}
+	check, jump := strings.Index(first["boot_one"], "iminfo"), strings.Index(first["boot_one"], "go ${loader_addr_r}")
+	if check < 0 || jump < check || strings.Contains(first["boot_one"], "saveenv") {
+		t.Errorf("the first stage jumps without a look, or saves: %s", first["boot_one"])
+	}
+	_, handed, _ := strings.Cut(first["boot_one"], "env export -t -s 0x1000 ${handover_addr_r} ")
+	handed, _, _ = strings.Cut(handed, ";")
+	if handed == "" || !strings.HasSuffix(second["boot_init"], "${handover_addr_r} 0x1000 "+handed) || first["handover_addr_r"] != second["handover_addr_r"] {
+		t.Errorf("the first stage hands over %q, the second takes %q", handed, second["boot_init"])
+	}
+	for _, off := range []string{"CONFIG_BOOTCOUNT_LIMIT", "CONFIG_CMD_SAVEENV", "CONFIG_ENV_IS_IN_MMC"} {
+		if !strings.Contains(uboot.SecondConfig, "# "+off+" is not set\n") {
+			t.Errorf("the second stage has %s", off)
+		}
+	}
+	back, err := uboot.Parse(uboot.Text(first))
+	if err != nil || !cmp.Equal(first, back) {
+		t.Errorf("Text does not give back what it was made of: %v", err)
+	}
+}
+
 // mkenvimage is U-Boot's own tool for the same job.
 func TestEncodeLikeMkenvimage(t *testing.T) {
 	env := map[string]string{"boot_slot": "b", "altbootcmd": "run x; saveenv", "a": "1"}

@@ -41,7 +41,16 @@ type Boot struct {
 // Slot is one slot of one class.
 type Slot struct {
 	Device string `toml:"device"`
+	Type   string `toml:"type"`
 }
+
+// The types of slots: who chooses between the two of a class.
+const (
+	// TypePartition is chosen by the bootloader, as its environment says.
+	TypePartition = "partition"
+	// TypeEMMCBoot is a boot partition of an eMMC, chosen by the card.
+	TypeEMMCBoot = "emmc-boot"
+)
 
 // Download is how bundles are fetched.
 type Download struct {
@@ -128,6 +137,14 @@ func (c *Config) Classes() []string {
 		classes[class] = true
 	}
 	return slices.Sorted(maps.Keys(classes))
+}
+
+// Type is the type of a class's slots.
+func (c *Config) Type(class string) string {
+	if t := c.Slots[class+".a"].Type; t != "" {
+		return t
+	}
+	return TypePartition
 }
 
 // Device is the device of a slot, such as class "rootfs", slot "a"; "" if there is none.

@@ -30,8 +30,8 @@ func example() *Config {
 	c := Defaults()
 	c.Compatible = "example-board"
 	c.Slots = map[string]Slot{
-		"rootfs.a": {"/dev/disk/by-partlabel/rootfs_a"},
-		"rootfs.b": {"/dev/disk/by-partlabel/rootfs_b"},
+		"rootfs.a": {Device: "/dev/disk/by-partlabel/rootfs_a"},
+		"rootfs.b": {Device: "/dev/disk/by-partlabel/rootfs_b"},
 	}
 	return c
 }
@@ -57,6 +57,8 @@ func TestDefaultFileTellsTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := example()
+	want.Slots["bootloader.a"] = Slot{Device: "/dev/mmcblk0boot0", Type: TypeEMMCBoot}
+	want.Slots["bootloader.b"] = Slot{Device: "/dev/mmcblk0boot1", Type: TypeEMMCBoot}
 	want.Health.Units = []string{}
 	want.Health.Commands = []Command{{Name: "self-test", Argv: []string{"/usr/libexec/self-test", "--quick"}, Timeout: Duration(30 * time.Second)}}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -140,6 +142,11 @@ func TestProblems(t *testing.T) {
 		{"slot c", "[slots.\"rootfs.c\"]\ndevice = \"/dev/c\"", []string{`line 6: slots."rootfs.c": is not the name of a slot`}},
 		{"slot without a device", "=" + strings.Replace(minimal, `device = "/dev/b"`, "", 1), []string{`slots."rootfs.b".device: is empty`}},
 		{"one device for two slots", "=" + strings.Replace(minimal, "/dev/b", "/dev//a", 1), []string{`slots."rootfs.b".device: /dev//a is also the device of rootfs.a`}},
+		{"unknown type", "[slots.\"boot.a\"]\ndevice = \"/dev/c\"\ntype = \"emmc\"\n[slots.\"boot.b\"]\ndevice = \"/dev/d\"\ntype = \"emmc\"", []string{
+			`line 8: slots."boot.a".type: is "emmc"; it must be "partition" or "emmc-boot"`}},
+		{"two types", "[slots.\"boot.a\"]\ndevice = \"/dev/c\"\ntype = \"emmc-boot\"\n[slots.\"boot.b\"]\ndevice = \"/dev/d\"", []string{
+			`line 8: slots."boot.a".type: is "emmc-boot", and that of boot.b is ""`}},
+		{"type of rootfs", "type = \"emmc-boot\"", []string{`slots."rootfs.b".type: is "emmc-boot"; the class rootfs is chosen by the bootloader`}},
 		{"no rootfs", "=" + strings.ReplaceAll(minimal, "rootfs", "boot"), []string{"the class rootfs is missing"}},
 		{"unit without a suffix", "[health]\nunits = [\"app\"]", []string{`line 7: health.units: "app" is not the full name`}},
 		{"deadline too short", "[health]\ndeadline = \"10s\"", []string{"line 7: health.deadline: 10s is not longer than min_uptime, 10s"}},

@@ -99,6 +99,7 @@ func (p *problems) slots(c *Config) {
 		if _, there := c.Slots[other]; !there {
 			p.add(key, "has no counterpart; write [slots.%q] too", other)
 		}
+		p.slotType(c, name, class, other)
 		device := c.Slots[name].Device
 		p.path(device, true, "slots", name, "device")
 		if taken := devices[filepath.Clean(device)]; device != "" && taken != "" {
@@ -108,6 +109,20 @@ func (p *problems) slots(c *Config) {
 	}
 	if c.Device("rootfs", "a") == "" && c.Device("rootfs", "b") == "" {
 		p.add(toml.Key{"slots"}, "the class rootfs is missing; its devices prove which slot is running")
+	}
+}
+
+func (p *problems) slotType(c *Config, name, class, other string) {
+	kind := c.Slots[name].Type
+	if kind != "" {
+		p.oneOf(kind, []string{TypePartition, TypeEMMCBoot}, "slots", name, "type")
+	}
+	key := toml.Key{"slots", name, "type"}
+	if there, ok := c.Slots[other]; ok && there.Type != kind {
+		p.add(key, "is %q, and that of %s is %q; write the same for both", kind, other, there.Type)
+	}
+	if class == "rootfs" && kind != "" && kind != TypePartition {
+		p.add(key, "is %q; the class rootfs is chosen by the bootloader", kind)
 	}
 }
 

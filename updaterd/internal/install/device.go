@@ -38,6 +38,9 @@ type slotFile struct {
 	ram    bool     // there is no medium behind the page cache
 	size   int64
 	buf    []byte // aligned
+
+	protected string // the switch that forbids writing, "" if there is none
+	allowed   bool   // it was cleared
 }
 
 // openDevice opens a slot's device. For writing, a block device is claimed: it
@@ -81,6 +84,12 @@ func openSlotFile(path string, write bool) (*slotFile, error) {
 		f.Close()
 		return nil, err
 	}
+	if st, ok := info.Sys().(*syscall.Stat_t); write && ok && !info.Mode().IsRegular() {
+		if d.protected, err = forceRO("/sys", uint64(st.Rdev)); err != nil {
+			f.Close()
+			return nil, err
+		}
+	}
 	d.openDirect(path, info)
 	return d, nil
 }
@@ -113,13 +122,18 @@ func (d *slotFile) Close() error {
 	if d.direct != nil {
 		d.direct.Close()
 	}
-	return d.f.Close()
+	err := d.f.Close()
+	d.protect() // not before: the kernel may have something left to write
+	return err
 }
 
 func (d *slotFile) WriteAt(p []byte, off int64) (int, error) {
 	// A regular file would grow without a complaint.
 	if off < 0 || int64(len(p)) > d.size-off {
 		return 0, fmt.Errorf("write %d bytes at %d: beyond the end at %d", len(p), off, d.size)
+	}
+	if err := d.allow(); err != nil {
+		return 0, err
 	}
 	n, err := d.f.WriteAt(p, off)
 	if n > 0 {

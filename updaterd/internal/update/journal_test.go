@@ -263,3 +263,23 @@ func TestFloorsOnlyRise(t *testing.T) {
 		}
 	})
 }
+
+// An image that was carried over is of the version that it came with.
+func TestCarriedImageKeepsItsVersion(t *testing.T) {
+	s := slots{Records: []SlotRecord{
+		{Slot: "a", Class: "bootloader", Digest: "sha256:1", Size: 5, Version: "1.0", Verified: true},
+		{Slot: "b", Class: "bootloader", Digest: "sha256:0", Size: 5, Version: "0.9"},
+	}}
+	job := &Job{Source: "a", Target: "b", Version: "2.0", Images: []ReleaseImage{
+		{Class: "rootfs", Digest: "sha256:2", Size: 9, Recipe: "full"}, {Class: "bootloader", Digest: "sha256:1", Size: 5, Recipe: RecipeCarried}}}
+	want := []SlotRecord{s.Records[0],
+		{Slot: "b", Class: "rootfs", Digest: "sha256:2", Size: 9, Version: "2.0", Verified: true},
+		{Slot: "b", Class: "bootloader", Digest: "sha256:1", Size: 5, Version: "1.0", Verified: true}}
+	if diff := cmp.Diff(want, s.installed(job).Records); diff != "" {
+		t.Error(diff)
+	}
+	s.Records = nil // as it came from the factory
+	if got := s.installed(job).Records[1].Version; got != "" {
+		t.Errorf("version of a factory's bootloader is %q", got)
+	}
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+
+	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bootctl/emmc"
+	"github.com/updaterd/updaterd/bootctl/uboot"
+	"github.com/updaterd/updaterd/updaterd/internal/config"
+	"github.com/updaterd/updaterd/updaterd/internal/machine"
+)
+
+// openBoot opens the boot environment and the switches of those classes that it
+// does not choose for.
+func openBoot(c *config.Config, started bootctl.Slot) (*bootctl.Switched, error) {
+	control, err := openEnvironment(c, started)
+	if err != nil {
+		return nil, err
+	}
+	switches := map[string]bootctl.Switch{}
+	for _, class := range c.Classes() {
+		if c.Type(class) == config.TypePartition {
+			continue
+		}
+		if switches[class], err = openSwitch(c, class); err != nil {
+			return nil, fmt.Errorf("slots of class %s: %w", class, err)
+		}
+	}
+	return bootctl.WithSwitches(control, switches), nil
+}
+
+// openEnvironment finds the boot environment. started is the slot that the kernel
+// command line names, or "".
+func openEnvironment(c *config.Config, started bootctl.Slot) (*uboot.Control, error) {
+	scheme := schemeOf(c)
+	id, err := machine.BootID()
+	if err != nil {
+		return nil, err
+	}
+	scheme.Started, scheme.BootID = started, id
+	return uboot.Open(uboot.Options{Config: c.Boot.FwEnvConfig, Scheme: scheme})
+}
+
+// schemeOf is the scheme that is configured.
+func schemeOf(c *config.Config) uboot.Scheme {
+	s := uboot.Scheme{Name: c.Boot.Scheme}
+	copy(s.Slots[:], c.Boot.SlotNames)
+	return s
+}
+
+// openSwitch opens the switch of a class whose type is not config.TypePartition.
+func openSwitch(c *config.Config, class string) (bootctl.Switch, error) {
+	a, b := c.Device(class, "a"), c.Device(class, "b")
+	switch kind := c.Type(class); kind {
+	case config.TypeEMMCBoot:
+		return emmc.Open(a, b)
+	default:
+		return nil, fmt.Errorf("internal error: type %q", kind)
+	}
+}
+
+// checkSwitch compares what a switch has selected with what the bootloader starts.
+func checkSwitch(c *config.Config, class string) (string, error) {
+	cure := fmt.Sprintf("correct the devices of class %s, or see what docs/boot-contract.md asks of their type", class)
+	s, err := openSwitch(c, class)
+	if err != nil {
+		return "", faulty(cure, "%w", err)
+	}
+	slot, err := s.Selected()
+	if err != nil {
+		return "", faulty(cure, "%w", err)
+	}
+	control, err := openEnvironment(c, machine.Claimed(schemeOf(c)))
+	if err != nil {
+		return fmt.Sprintf("%s.%s is selected", class, slot), nil // the environment has a check of its own
+	}
+	if status, err := control.Status(); err == nil && !status.Trial && status.Primary != slot {
+		return "", faulty("start updaterd, which selects the primary one", "%s.%s is selected, although slot %s is primary", class, slot, status.Primary)
+	}
+	return fmt.Sprintf("%s.%s is selected", class, slot), nil
+}
