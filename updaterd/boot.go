@@ -4,11 +4,14 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"github.com/updaterd/updaterd/bootctl"
 	"github.com/updaterd/updaterd/bootctl/emmc"
+	"github.com/updaterd/updaterd/bootctl/fallbackcopy"
 	"github.com/updaterd/updaterd/bootctl/uboot"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
+	"github.com/updaterd/updaterd/updaterd/internal/install"
 	"github.com/updaterd/updaterd/updaterd/internal/machine"
 )
 
@@ -56,9 +59,27 @@ func openSwitch(c *config.Config, class string) (bootctl.Switch, error) {
 	switch kind := c.Type(class); kind {
 	case config.TypeEMMCBoot:
 		return emmc.Open(a, b)
+	case config.TypeFallbackCopy:
+		return fallbackcopy.New(a, b, header(c, class)), nil
 	default:
 		return nil, fmt.Errorf("internal error: type %q", kind)
 	}
+}
+
+// header is where the header of a class's slot a is while slot b is selected.
+func header(c *config.Config, class string) *fallbackcopy.Header {
+	return &fallbackcopy.Header{Path: filepath.Join(c.DataDir, "headers", class+".a")}
+}
+
+// headers is what the engine does not write to a slot.
+func headers(c *config.Config) map[string]install.HeaderStore {
+	list := map[string]install.HeaderStore{}
+	for _, class := range c.Classes() {
+		if c.Type(class) == config.TypeFallbackCopy {
+			list[c.Device(class, "a")] = header(c, class)
+		}
+	}
+	return list
 }
 
 // checkSwitch compares what a switch has selected with what the bootloader starts.

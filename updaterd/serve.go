@@ -130,6 +130,7 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 	engine, err := install.New(install.Options{
 		Compatible:  c.Compatible,
 		Slots:       devices(c),
+		Headers:     headers(c),
 		Booted:      system.Booted,
 		Keyring:     func() (*sign.Keyring, error) { return sign.LoadKeyring(c.Keyring) },
 		Threshold:   c.Threshold,

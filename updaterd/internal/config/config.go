@@ -50,7 +50,12 @@ const (
 	TypePartition = "partition"
 	// TypeEMMCBoot is a boot partition of an eMMC, chosen by the card.
 	TypeEMMCBoot = "emmc-boot"
+	// TypeFallbackCopy is one of two copies of which the ROM starts the first
+	// that has a header.
+	TypeFallbackCopy = "fallback-copy"
 )
+
+var slotTypes = []string{TypePartition, TypeEMMCBoot, TypeFallbackCopy}
 
 // Download is how bundles are fetched.
 type Download struct {

@@ -143,7 +143,7 @@ func TestProblems(t *testing.T) {
 		{"slot without a device", "=" + strings.Replace(minimal, `device = "/dev/b"`, "", 1), []string{`slots."rootfs.b".device: is empty`}},
 		{"one device for two slots", "=" + strings.Replace(minimal, "/dev/b", "/dev//a", 1), []string{`slots."rootfs.b".device: /dev//a is also the device of rootfs.a`}},
 		{"unknown type", "[slots.\"boot.a\"]\ndevice = \"/dev/c\"\ntype = \"emmc\"\n[slots.\"boot.b\"]\ndevice = \"/dev/d\"\ntype = \"emmc\"", []string{
-			`line 8: slots."boot.a".type: is "emmc"; it must be "partition" or "emmc-boot"`}},
+			`line 8: slots."boot.a".type: is "emmc"; it must be "partition" or "emmc-boot" or "fallback-copy"`}},
 		{"two types", "[slots.\"boot.a\"]\ndevice = \"/dev/c\"\ntype = \"emmc-boot\"\n[slots.\"boot.b\"]\ndevice = \"/dev/d\"", []string{
 			`line 8: slots."boot.a".type: is "emmc-boot", and that of boot.b is ""`}},
 		{"type of rootfs", "type = \"emmc-boot\"", []string{`slots."rootfs.b".type: is "emmc-boot"; the class rootfs is chosen by the bootloader`}},

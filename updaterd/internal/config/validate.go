@@ -115,7 +115,7 @@ func (p *problems) slots(c *Config) {
 func (p *problems) slotType(c *Config, name, class, other string) {
 	kind := c.Slots[name].Type
 	if kind != "" {
-		p.oneOf(kind, []string{TypePartition, TypeEMMCBoot}, "slots", name, "type")
+		p.oneOf(kind, slotTypes, "slots", name, "type")
 	}
 	key := toml.Key{"slots", name, "type"}
 	if there, ok := c.Slots[other]; ok && there.Type != kind {

@@ -56,6 +56,9 @@ type Options struct {
 	Compatible string
 	// Slots maps a slot class to the devices of its two slots.
 	Slots map[string]map[bootctl.Slot]string
+	// Headers has, by device, the slots whose first bytes are not to be in them
+	// before the slot is selected.
+	Headers map[string]HeaderStore
 	// Booted is the slot this system runs from.
 	Booted func() (bootctl.Slot, error)
 	// Keyring is asked for at every verification, so that a key can be withdrawn.
@@ -173,7 +176,15 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure install: %w", err)
 	}
-	return &Engine{o: o, store: s, open: o.Devices.Open, claimed: make(map[string]bool)}, nil
+	return &Engine{o: o, store: s, open: o.open, claimed: make(map[string]bool)}, nil
+}
+
+func (o *Options) open(path string, write bool) (device, error) {
+	d, err := o.Devices.Open(path, write)
+	if store := o.Headers[path]; err == nil && store != nil {
+		d = &headed{d, store}
+	}
+	return d, err
 }
 
 // Clean drops whatever is stored for downloads. What is known of the slots'
