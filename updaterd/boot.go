@@ -9,6 +9,7 @@ import (
 	"github.com/updaterd/updaterd/bootctl"
 	"github.com/updaterd/updaterd/bootctl/emmc"
 	"github.com/updaterd/updaterd/bootctl/fallbackcopy"
+	"github.com/updaterd/updaterd/bootctl/parttable"
 	"github.com/updaterd/updaterd/bootctl/uboot"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 	"github.com/updaterd/updaterd/updaterd/internal/install"
@@ -61,6 +62,13 @@ func openSwitch(c *config.Config, class string) (bootctl.Switch, error) {
 		return emmc.Open(a, b)
 	case config.TypeFallbackCopy:
 		return fallbackcopy.New(a, b, header(c, class)), nil
+	case config.TypeMBRSwitch, config.TypeGPTSwitch:
+		s := c.Slots[class+".a"]
+		open := parttable.OpenMBR
+		if kind == config.TypeGPTSwitch {
+			open = parttable.OpenGPT
+		}
+		return open(s.Device, s.Partition, parttable.Halves{A: int64(s.Offset), B: int64(c.Slots[class+".b"].Offset), Size: int64(s.Size)})
 	default:
 		return nil, fmt.Errorf("internal error: type %q", kind)
 	}
@@ -77,6 +85,30 @@ func headers(c *config.Config) map[string]install.HeaderStore {
 	for _, class := range c.Classes() {
 		if c.Type(class) == config.TypeFallbackCopy {
 			list[c.Device(class, "a")] = header(c, class)
+		}
+	}
+	return list
+}
+
+// place is the name of a slot for the engine: its device, or a region's own name.
+func place(c *config.Config, class string, slot bootctl.Slot) string {
+	name := c.Device(class, string(slot))
+	if c.Region(class) {
+		name = fmt.Sprintf("%s at %d", name, c.Slots[class+"."+string(slot)].Offset)
+	}
+	return name
+}
+
+// regions are the slots without a device of their own.
+func regions(c *config.Config) map[string]install.Region {
+	list := map[string]install.Region{}
+	for _, class := range c.Classes() {
+		if !c.Region(class) {
+			continue
+		}
+		for _, slot := range []bootctl.Slot{bootctl.SlotA, bootctl.SlotB} {
+			s := c.Slots[class+"."+string(slot)]
+			list[place(c, class, slot)] = install.Region{Device: s.Device, Offset: int64(s.Offset), Size: int64(s.Size)}
 		}
 	}
 	return list

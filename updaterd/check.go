@@ -133,6 +133,13 @@ func checkSlot(c *config.Config, class string, slot bootctl.Slot) (string, error
 	if size == 0 {
 		return "", faulty(cure, "%s is empty", path)
 	}
+	if c.Region(class) {
+		s := c.Slots[name]
+		if end := int64(s.Offset) + int64(s.Size); end > size {
+			return "", faulty(cure, "%s ends at %d, and %s has %d bytes", name, end, path, size)
+		}
+		return fmt.Sprintf("%s at %d, %d bytes", path, s.Offset, s.Size), nil
+	}
 	// If the other one is missing, its own check says so.
 	other, otherSize, err := deviceAt(c.Device(class, string(slot.Other())))
 	switch {

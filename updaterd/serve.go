@@ -130,6 +130,7 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 	engine, err := install.New(install.Options{
 		Compatible:  c.Compatible,
 		Slots:       devices(c),
+		Regions:     regions(c),
 		Headers:     headers(c),
 		Booted:      system.Booted,
 		Keyring:     func() (*sign.Keyring, error) { return sign.LoadKeyring(c.Keyring) },
@@ -160,7 +161,7 @@ func devices(c *config.Config) map[string]map[bootctl.Slot]string {
 	for _, class := range c.Classes() {
 		slots[class] = map[bootctl.Slot]string{}
 		for _, slot := range []bootctl.Slot{bootctl.SlotA, bootctl.SlotB} {
-			slots[class][slot] = c.Device(class, string(slot))
+			slots[class][slot] = place(c, class, slot)
 		}
 	}
 	return slots

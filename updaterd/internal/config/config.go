@@ -42,6 +42,10 @@ type Boot struct {
 type Slot struct {
 	Device string `toml:"device"`
 	Type   string `toml:"type"`
+	// Of a region of a disk, whose place an entry of the partition table says.
+	Offset    Size `toml:"offset"`
+	Size      Size `toml:"size"`
+	Partition int  `toml:"partition"`
 }
 
 // The types of slots: who chooses between the two of a class.
@@ -53,9 +57,18 @@ const (
 	// TypeFallbackCopy is one of two copies of which the ROM starts the first
 	// that has a header.
 	TypeFallbackCopy = "fallback-copy"
+	// TypeMBRSwitch and TypeGPTSwitch are halves of a region of a disk; an entry of
+	// the partition table says which of them is started.
+	TypeMBRSwitch = "mbr-switch"
+	TypeGPTSwitch = "gpt-switch"
 )
 
-var slotTypes = []string{TypePartition, TypeEMMCBoot, TypeFallbackCopy}
+var slotTypes = []string{TypePartition, TypeEMMCBoot, TypeFallbackCopy, TypeMBRSwitch, TypeGPTSwitch}
+
+// Region reports whether a class's slots are parts of a disk, without a device of their own.
+func (c *Config) Region(class string) bool {
+	return c.Type(class) == TypeMBRSwitch || c.Type(class) == TypeGPTSwitch
+}
 
 // Download is how bundles are fetched.
 type Download struct {

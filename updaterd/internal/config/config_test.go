@@ -4,6 +4,7 @@ package config
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -59,6 +60,8 @@ func TestDefaultFileTellsTheDefaults(t *testing.T) {
 	want := example()
 	want.Slots["bootloader.a"] = Slot{Device: "/dev/mmcblk0boot0", Type: TypeEMMCBoot}
 	want.Slots["bootloader.b"] = Slot{Device: "/dev/mmcblk0boot1", Type: TypeEMMCBoot}
+	want.Slots["spl.a"] = Slot{Device: "/dev/mmcblk0", Type: TypeMBRSwitch, Partition: 1, Offset: 1 << 20, Size: 1 << 20}
+	want.Slots["spl.b"] = Slot{Device: "/dev/mmcblk0", Type: TypeMBRSwitch, Partition: 1, Offset: 2 << 20, Size: 1 << 20}
 	want.Health.Units = []string{}
 	want.Health.Commands = []Command{{Name: "self-test", Argv: []string{"/usr/libexec/self-test", "--quick"}, Timeout: Duration(30 * time.Second)}}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -103,6 +106,11 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// half is one half of a region.
+func half(slot, offset, size string, number int) string {
+	return fmt.Sprintf("[slots.\"spl.%s\"]\ndevice = \"/dev/d\"\ntype = \"gpt-switch\"\noffset = %q\nsize = %q\npartition = %d\n", slot, offset, size, number)
+}
+
 func TestProblems(t *testing.T) {
 	for _, tc := range []struct {
 		name, file string // file is appended to minimal, unless it begins with "="
@@ -143,7 +151,11 @@ func TestProblems(t *testing.T) {
 		{"slot without a device", "=" + strings.Replace(minimal, `device = "/dev/b"`, "", 1), []string{`slots."rootfs.b".device: is empty`}},
 		{"one device for two slots", "=" + strings.Replace(minimal, "/dev/b", "/dev//a", 1), []string{`slots."rootfs.b".device: /dev//a is also the device of rootfs.a`}},
 		{"unknown type", "[slots.\"boot.a\"]\ndevice = \"/dev/c\"\ntype = \"emmc\"\n[slots.\"boot.b\"]\ndevice = \"/dev/d\"\ntype = \"emmc\"", []string{
-			`line 8: slots."boot.a".type: is "emmc"; it must be "partition" or "emmc-boot" or "fallback-copy"`}},
+			`line 8: slots."boot.a".type: is "emmc"; it must be "partition" or "emmc-boot" or "fallback-copy" or "mbr-switch" or "gpt-switch"`}},
+		{"region", half("a", "1MiB", "2MiB", 1) + half("b", "2MiB", "2MiB", 1), []string{`slots."spl.a".offset: is within spl.b`, `slots."spl.b".offset: is within spl.a`}},
+		{"region of odd size", half("a", "1000", "2MiB", 1) + half("b", "4MiB", "1MiB", 0), []string{`slots."spl.a".offset: is 1000; it must be whole sectors`,
+			`slots."spl.b".partition: is 0`, "has another device, size or partition than spl.b"}},
+		{"region of a partition", "offset = \"1MiB\"", []string{`offset, size and partition are for the types mbr-switch and gpt-switch`}},
 		{"two types", "[slots.\"boot.a\"]\ndevice = \"/dev/c\"\ntype = \"emmc-boot\"\n[slots.\"boot.b\"]\ndevice = \"/dev/d\"", []string{
 			`line 8: slots."boot.a".type: is "emmc-boot", and that of boot.b is ""`}},
 		{"type of rootfs", "type = \"emmc-boot\"", []string{`slots."rootfs.b".type: is "emmc-boot"; the class rootfs is chosen by the bootloader`}},

@@ -102,6 +102,13 @@ func (p *problems) slots(c *Config) {
 		p.slotType(c, name, class, other)
 		device := c.Slots[name].Device
 		p.path(device, true, "slots", name, "device")
+		if c.Region(class) {
+			p.region(c, name, other)
+			continue // the disk is that of both slots
+		}
+		if s := c.Slots[name]; s.Offset != 0 || s.Size != 0 || s.Partition != 0 {
+			p.add(key, "offset, size and partition are for the types mbr-switch and gpt-switch")
+		}
 		if taken := devices[filepath.Clean(device)]; device != "" && taken != "" {
 			p.add(append(key, "device"), "%s is also the device of %s; every slot needs its own", device, taken)
 		}
@@ -109,6 +116,28 @@ func (p *problems) slots(c *Config) {
 	}
 	if c.Device("rootfs", "a") == "" && c.Device("rootfs", "b") == "" {
 		p.add(toml.Key{"slots"}, "the class rootfs is missing; its devices prove which slot is running")
+	}
+}
+
+func (p *problems) region(c *Config, name, other string) {
+	s, o := c.Slots[name], c.Slots[other]
+	const sector = 512
+	for _, n := range []struct {
+		key   string
+		value Size
+	}{{"offset", s.Offset}, {"size", s.Size}} {
+		if n.value < sector || n.value%sector != 0 {
+			p.add(toml.Key{"slots", name, n.key}, "is %d; it must be whole sectors of %d bytes, and more than none", n.value, sector)
+		}
+	}
+	if s.Partition < 1 || s.Partition > 128 {
+		p.add(toml.Key{"slots", name, "partition"}, "is %d; it must be the number of the partition that is moved", s.Partition)
+	}
+	if s.Device != o.Device || s.Size != o.Size || s.Partition != o.Partition {
+		p.add(toml.Key{"slots", name}, "has another device, size or partition than %s; write the same for both, and another offset", other)
+	}
+	if s.Offset < o.Offset+o.Size && o.Offset < s.Offset+s.Size {
+		p.add(toml.Key{"slots", name, "offset"}, "is within %s; the two must not overlap", other)
 	}
 }
 

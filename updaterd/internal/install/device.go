@@ -57,6 +57,13 @@ func openDevice(path string, write bool) (device, error) {
 }
 
 func openSlotFile(path string, write bool) (*slotFile, error) {
+	return openFileWith(path, write, unix.O_EXCL)
+}
+
+// openShared opens a disk of which others use other parts.
+func openShared(path string, write bool) (*slotFile, error) { return openFileWith(path, write, 0) }
+
+func openFileWith(path string, write bool, exclusive int) (*slotFile, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -69,7 +76,7 @@ func openSlotFile(path string, write bool) (*slotFile, error) {
 	case mode.IsRegular():
 	case mode&fs.ModeDevice != 0 && mode&fs.ModeCharDevice == 0:
 		if write {
-			flags |= os.O_EXCL
+			flags |= exclusive
 		}
 	default:
 		return nil, fmt.Errorf("%s is neither a block device nor a regular file", path)

@@ -56,6 +56,8 @@ type Options struct {
 	Compatible string
 	// Slots maps a slot class to the devices of its two slots.
 	Slots map[string]map[bootctl.Slot]string
+	// Regions has, by the name that Slots calls them, those that have no device.
+	Regions map[string]Region
 	// Headers has, by device, the slots whose first bytes are not to be in them
 	// before the slot is selected.
 	Headers map[string]HeaderStore
@@ -180,6 +182,9 @@ func New(o Options) (*Engine, error) {
 }
 
 func (o *Options) open(path string, write bool) (device, error) {
+	if r, ok := o.Regions[path]; ok {
+		return openRegion(r, write)
+	}
 	d, err := o.Devices.Open(path, write)
 	if store := o.Headers[path]; err == nil && store != nil {
 		d = &headed{d, store}

@@ -215,6 +215,14 @@ func (e *Engine) image(img *bundle.Image, target bootctl.Slot) (*image, error) {
 // deviceSize is the size of a target slot's device. It opens the device as for
 // writing, which proves that nothing has it mounted.
 func (e *Engine) deviceSize(path string, booted bootctl.Slot) (int64, error) {
+	if _, ok := e.o.Regions[path]; ok {
+		d, err := e.open(path, true)
+		if err != nil {
+			return 0, unopened(err)
+		}
+		defer d.Close()
+		return d.Size(), nil
+	}
 	for class, slots := range e.o.Slots {
 		same, err := e.o.Devices.Same(path, slots[booted])
 		if err != nil {

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package parttable
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/updaterd/updaterd/bootctl"
+)
+
+const sector = 512
+
+// Halves are where the two copies lie, in bytes from the start of the disk. Both
+// have Size bytes.
+type Halves struct {
+	A, B, Size int64
+}
+
+// at is the extent of a slot, in sectors.
+func (h Halves) at(slot bootctl.Slot) extent {
+	start := h.A
+	if slot == bootctl.SlotB {
+		start = h.B
+	}
+	return extent{uint64(start / sector), uint64(h.Size / sector)}
+}
+
+func (h Halves) validate() error {
+	switch {
+	case h.A%sector != 0 || h.B%sector != 0 || h.Size%sector != 0 || h.Size <= 0 || h.A < sector || h.B < sector:
+		return fmt.Errorf("halves of %d bytes at %d and %d: whole sectors of %d bytes behind the first one are expected", h.Size, h.A, h.B, sector)
+	case h.A < h.B+h.Size && h.B < h.A+h.Size:
+		return fmt.Errorf("halves of %d bytes at %d and %d overlap", h.Size, h.A, h.B)
+	}
+	return nil
+}
+
+// extent is what an entry says, in sectors.
+type extent struct{ start, count uint64 }
+
+// A table is a kind of partition table.
+type table interface {
+	// entry reads where the entry says that the bootloader is.
+	entry(d disk, number int) (extent, error)
+	// move changes that.
+	move(d disk, number int, to extent) error
+}
+
+// A disk is what a table needs of an open disk.
+type disk interface {
+	io.ReaderAt
+	io.WriterAt
+	// Sync returns once what was written is on the medium, and no longer cached.
+	Sync() error
+	Size() (int64, error)
+	Close() error
+}
+
+// A Switch is [bootctl.Switch] on an entry of a partition table.
+type Switch struct {
+	path   string
+	number int
+	halves Halves
+	table  table
+	open   func(path string, write bool) (disk, error)
+}
+
+var _ bootctl.Switch = (*Switch)(nil)
+
+// OpenMBR takes entry number 1 to 4 of the table in a disk's first sector.
+func OpenMBR(path string, number int, halves Halves) (*Switch, error) {
+	if number < 1 || number > 4 {
+		return nil, fmt.Errorf("partition %d: an MBR has 1 to 4", number)
+	}
+	for _, end := range []int64{halves.A + halves.Size, halves.B + halves.Size} {
+		if end/sector > 1<<32 {
+			return nil, fmt.Errorf("a half ends at %d: beyond what an MBR can say", end)
+		}
+	}
+	return newSwitch(path, number, halves, mbr{})
+}
+
+// OpenGPT takes an entry, counted from 1, of a GUID partition table.
+func OpenGPT(path string, number int, halves Halves) (*Switch, error) {
+	if number < 1 || number > maxEntries {
+		return nil, fmt.Errorf("partition %d: 1 to %d are expected", number, maxEntries)
+	}
+	return newSwitch(path, number, halves, gpt{})
+}
+
+func newSwitch(path string, number int, halves Halves, t table) (*Switch, error) {
+	if err := halves.validate(); err != nil {
+		return nil, err
+	}
+	return &Switch{path: path, number: number, halves: halves, table: t, open: openDisk}, nil
+}
+
+// Selected implements [bootctl.Switch].
+func (s *Switch) Selected() (slot bootctl.Slot, err error) {
+	err = s.with(false, func(d disk) error {
+		slot, err = s.selected(d)
+		return err
+	})
+	return slot, err
+}
+
+// Select implements [bootctl.Switch].
+func (s *Switch) Select(slot bootctl.Slot) error {
+	if !slot.Valid() {
+		return fmt.Errorf("%.40q is not a slot: use a or b", slot)
+	}
+	return s.with(true, func(d disk) error {
+		// An entry that leads elsewhere is not one that may be changed.
+		if _, err := s.selected(d); err != nil {
+			return err
+		}
+		if err := s.table.move(d, s.number, s.halves.at(slot)); err != nil {
+			return err
+		}
+		now, err := s.selected(d)
+		if err == nil && now != slot {
+			err = fmt.Errorf("%s.%d leads to the other half still: the medium is failing or write-protected", s.path, s.number)
+		}
+		return err
+	})
+}
+
+func (s *Switch) selected(d disk) (bootctl.Slot, error) {
+	e, err := s.table.entry(d, s.number)
+	if err != nil {
+		return "", err
+	}
+	for _, slot := range []bootctl.Slot{bootctl.SlotA, bootctl.SlotB} {
+		if e == s.halves.at(slot) {
+			return slot, nil
+		}
+	}
+	return "", fmt.Errorf("partition %d begins at sector %d and has %d: neither half of the region is that; correct offset, size and partition", s.number, e.start, e.count)
+}
+
+func (s *Switch) with(write bool, do func(disk) error) error {
+	d, err := s.open(s.path, write)
+	if err != nil {
+		return fmt.Errorf("open partition table: %w", err)
+	}
+	err = do(d)
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("partition table of %s: %w", s.path, err)
+	}
+	return nil
+}
+
+func read(d disk, at uint64, n int) ([]byte, error) {
+	b := make([]byte, n)
+	_, err := d.ReadAt(b, int64(at)*sector)
+	return b, err
+}
+
+// write is one write, which is then on the medium and compared.
+func write(d disk, at uint64, b []byte) error {
+	if _, err := d.WriteAt(b, int64(at)*sector); err != nil {
+		return err
+	}
+	if err := d.Sync(); err != nil {
+		return err
+	}
+	back, err := read(d, at, len(b))
+	if err == nil && !bytes.Equal(back, b) {
+		err = fmt.Errorf("sector %d holds something else than was written and synced: the medium is failing or write-protected", at)
+	}
+	return err
+}
+
+// osDisk is a disk of the operating system.
+type osDisk struct{ *os.File }
+
+func openDisk(path string, write bool) (disk, error) {
+	flags := os.O_RDONLY
+	if write {
+		flags = os.O_RDWR
+	}
+	f, err := os.OpenFile(path, flags, 0)
+	if err != nil {
+		return nil, err
+	}
+	return osDisk{f}, nil
+}
+
+func (d osDisk) Size() (int64, error) { return d.Seek(0, io.SeekEnd) }
+
+func (d osDisk) Sync() error {
+	if err := d.File.Sync(); err != nil {
+		return err
+	}
+	return os.NewSyscallError("fadvise", unix.Fadvise(int(d.Fd()), 0, 0, unix.FADV_DONTNEED))
+}
