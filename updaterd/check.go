@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bootctl/uboot"
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 	"github.com/updaterd/updaterd/updaterd/internal/fetch"
@@ -108,8 +109,15 @@ func checkEnvironment(c *config.Config) (string, error) {
 	if err != nil {
 		return "", faulty("write U-Boot's CONFIG_ENV_OFFSET, _OFFSET_REDUND and _SIZE, and the device, to "+c.Boot.FwEnvConfig, "%w", err)
 	}
+	if path := c.Boot.Defaults; path != "" {
+		if _, err := uboot.ReadText(path); err != nil {
+			return "", faulty("install U-Boot's default environment there, or leave [boot] defaults empty", "%w", err)
+		}
+	}
 	status, err := control.Status()
 	switch {
+	case errors.Is(err, bootctl.ErrDamaged):
+		return "", faulty("see \"Recovery\" in docs/boot-contract.md", "%w", err)
 	case err != nil:
 		return "", faulty("see docs/boot-contract.md for what the environment must hold", "%w", err)
 	case status.Redundant && status.Copies < 2:

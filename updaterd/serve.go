@@ -147,12 +147,22 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 	if err != nil {
 		return nil, err
 	}
-	updater, err = update.New(update.Options{
+	options := update.Options{
 		Compatible: c.Compatible, Version: release.Version, DataDir: c.DataDir,
 		Boot: control, Engine: engine, Health: checker, Watchdog: watchdog, System: system, Log: log,
 		Deadline: c.Health.Deadline.Std(), MaxAttempts: c.Trial.MaxAttempts,
 		Uptime: machine.Uptime, ImageFloor: release.Floor, ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,
-	})
+	}
+	if path := c.Boot.Defaults; path != "" {
+		options.Restore = func(change bootctl.Change) error {
+			defaults, err := uboot.ReadText(path)
+			if err != nil {
+				return err
+			}
+			return control.Restore(defaults, change, false)
+		}
+	}
+	updater, err = update.New(options)
 	return updater, err
 }
 

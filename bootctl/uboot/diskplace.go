@@ -88,10 +88,11 @@ const mtdBlockMajor = 31
 
 // look finds out from sysfs what the medium is like. What it does not find stays unknown.
 func (p *diskPlace) look(sysfs string, device uint64) {
-	dir, err := filepath.EvalSymlinks(filepath.Join(sysfs, "dev/block", fmt.Sprintf("%d:%d", unix.Major(device), unix.Minor(device))))
+	link, err := os.Readlink(filepath.Join(sysfs, "dev/block", numbers(device)))
 	if err != nil {
 		return
 	}
+	dir := filepath.Join(sysfs, "dev/block", link)
 	if path := filepath.Join(dir, "force_ro"); readAttribute(path) != "" {
 		p.protection = path
 	}
@@ -114,6 +115,11 @@ func (p *diskPlace) look(sysfs string, device uint64) {
 	if p.unit <= sector {
 		p.unit, p.unitName = bytes("queue/physical_block_size"), "physical block of the disk"
 	}
+}
+
+// numbers are a device's major and minor number, as sysfs writes them.
+func numbers(device uint64) string {
+	return fmt.Sprintf("%d:%d", unix.Major(device), unix.Minor(device))
 }
 
 // readAttribute is the content of a file in sysfs, or "" if there is none.

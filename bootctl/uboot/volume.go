@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -71,34 +72,43 @@ func (sys system) volumeNode(path string) (string, error) {
 			return "", fmt.Errorf("find UBI volume %s: UBI is not attached to /dev/mtd%s: attach it at start, with ubi.mtd=%s on the kernel's command line or ubiattach", path, number, number)
 		}
 	}
-	names, err := filepath.Glob(filepath.Join(sys.sysfs, "class/ubi", device+"_*", "name"))
-	if err != nil {
-		return "", fmt.Errorf("find UBI volume %s: %w", path, err)
-	}
-	for _, file := range names {
-		if readAttribute(file) == name {
-			return "/dev/" + filepath.Base(filepath.Dir(file)), nil
+	for _, dir := range sys.ubi() {
+		if strings.HasPrefix(dir, device+"_") && sys.ubiAttribute(dir, "name") == name {
+			return "/dev/" + dir, nil
 		}
 	}
-	return "", fmt.Errorf("find UBI volume %s: none of the %d volumes of /dev/%s has that name (is UBI attached?)", path, len(names), device)
+	return "", fmt.Errorf("find UBI volume %s: no volume of /dev/%s has that name (is UBI attached?)", path, device)
 }
 
 // attached is the UBI device that is attached to an MTD device, such as "ubi0".
 func (sys system) attached(mtd string) string {
-	numbers, _ := filepath.Glob(filepath.Join(sys.sysfs, "class/ubi", "ubi*", "mtd_num"))
-	for _, file := range numbers {
-		if readAttribute(file) == mtd {
-			return filepath.Base(filepath.Dir(file))
+	for _, dir := range sys.ubi() {
+		if sys.ubiAttribute(dir, "mtd_num") == mtd {
+			return dir
 		}
 	}
 	return ""
 }
 
+// ubi lists the UBI devices and volumes, such as "ubi0" and "ubi0_1".
+func (sys system) ubi() []string {
+	d, err := os.Open(filepath.Join(sys.sysfs, "class/ubi"))
+	if err != nil {
+		return nil // UBI is not there
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	return names
+}
+
+func (sys system) ubiAttribute(dir, name string) string {
+	return readAttribute(filepath.Join(sys.sysfs, "class/ubi", dir, name))
+}
+
 // volumeName is what sysfs calls the UBI volume behind a character device, such
 // as "ubi0_1", or "" if it is something else.
 func (sys system) volumeName(info os.FileInfo) string {
-	device := deviceNumber(info)
-	link, err := os.Readlink(filepath.Join(sys.sysfs, "dev/char", fmt.Sprintf("%d:%d", unix.Major(device), unix.Minor(device))))
+	link, err := os.Readlink(filepath.Join(sys.sysfs, "dev/char", numbers(deviceNumber(info))))
 	if name := filepath.Base(link); err == nil && volumeDir.MatchString(name) {
 		return name
 	}
@@ -110,9 +120,8 @@ func (sys system) findVolume(l Location, name string) (*volumePlace, error) {
 	if l.Offset != 0 {
 		return nil, fmt.Errorf("the copy in UBI volume %s has offset %#x, but a volume holds one copy, from its beginning: correct fw_env.config", l.Path, l.Offset)
 	}
-	dir := filepath.Join(sys.sysfs, "class/ubi", name)
-	blocks, err1 := strconv.ParseInt(readAttribute(filepath.Join(dir, "reserved_ebs")), 10, 64)
-	size, err2 := strconv.ParseInt(readAttribute(filepath.Join(dir, "usable_eb_size")), 10, 64)
+	blocks, err1 := strconv.ParseInt(sys.ubiAttribute(name, "reserved_ebs"), 10, 64)
+	size, err2 := strconv.ParseInt(sys.ubiAttribute(name, "usable_eb_size"), 10, 64)
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, fmt.Errorf("find the size of UBI volume %s: %w", l.Path, err)
 	}

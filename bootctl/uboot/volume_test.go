@@ -160,8 +160,8 @@ func TestVolumeErrors(t *testing.T) {
 		{"offset", "/dev/null 0x10 400", "holds one copy, from its beginning"},
 		{"too large", "/dev/null 0 2001", "does not fit UBI volume"},
 		{"the same", "/dev/null 0 400\n/dev/null 0 400", "both copies are in UBI volume /dev/null"},
-		{"no such name", "/dev/ubi0:boot 0 400", "none of the 2 volumes of /dev/ubi0 has that name"},
-		{"no such device", "/dev/ubi4:env 0 400", "none of the 0 volumes of /dev/ubi4"},
+		{"no such name", "/dev/ubi0:boot 0 400", "no volume of /dev/ubi0 has that name"},
+		{"no such device", "/dev/ubi4:env 0 400", "no volume of /dev/ubi4"},
 		{"not attached", "/dev/mtd2:env 0 400", "UBI is not attached to /dev/mtd2"},
 		// Found by its name; only the machine has no such node.
 		{"by name", "/dev/ubi0:env_r 0 400", "/dev/ubi0_7: no such file"},

@@ -36,6 +36,7 @@ type Boot struct {
 	SlotNames    []string `toml:"slot_names"` // in scheme bootorder
 	FwEnvConfig  string   `toml:"fw_env_config"`
 	RequireEnvID bool     `toml:"require_env_id"`
+	Defaults     string   `toml:"defaults"` // "" = a lost environment is not restored
 }
 
 // Slot is one slot of one class.

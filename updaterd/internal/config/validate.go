@@ -51,6 +51,7 @@ func (c *Config) validate() problems {
 		p.add(toml.Key{"boot", "slot_names"}, "is %q; it must be two different names, of letters, digits, dot, dash and underscore, at most 32 each", names)
 	}
 	p.path(c.Boot.FwEnvConfig, true, "boot", "fw_env_config")
+	p.path(c.Boot.Defaults, false, "boot", "defaults")
 	p.slots(c)
 	p.oneOf(c.Download.Mode, []string{"auto", "store", "stream"}, "download", "mode")
 	p.oneOf(c.Download.Fallback, []string{"full", "wait", "fail"}, "download", "fallback")

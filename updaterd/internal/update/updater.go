@@ -37,6 +37,9 @@ type Options struct {
 	ImageFloor  uint64    // floor that the running image carries itself
 	ImageTime   time.Time // time floor that the running image carries itself
 	WaiveEnvID  bool      // do without the proof that the bootloader reads our environment
+	// Restore writes the boot environment anew from defaults, with a change made
+	// to them, after all its copies were lost. nil: that is left to a person.
+	Restore func(bootctl.Change) error
 }
 
 func (o *Options) validate() error {
@@ -173,6 +176,7 @@ func (u *Updater) start(ctx context.Context) {
 		u.booted = ""
 	}
 	u.refresh()
+	u.restore()
 	u.greet(ctx) // before all else: until then, a power cut costs the confirmed slot a start
 	plan := Reconcile(u.j, u.facts())
 	u.o.Log.Info("reconcile", "state", string(u.j.State), "rule", plan.Rule, "booted", string(u.booted),
