@@ -47,6 +47,20 @@ func openEnvironment(c *config.Config, started bootctl.Slot) (*uboot.Control, er
 	return uboot.Open(uboot.Options{Config: c.Boot.FwEnvConfig, Scheme: scheme})
 }
 
+// restore writes a lost environment anew, from the configured defaults. The
+// switches follow it by themselves.
+func restore(c *config.Config, change bootctl.Change) error {
+	defaults, err := uboot.ReadText(c.Boot.Defaults)
+	if err != nil {
+		return err
+	}
+	control, err := openEnvironment(c, machine.Claimed(schemeOf(c)))
+	if err != nil {
+		return err
+	}
+	return control.Restore(defaults, change, false)
+}
+
 // schemeOf is the scheme that is configured.
 func schemeOf(c *config.Config) uboot.Scheme {
 	s := uboot.Scheme{Name: c.Boot.Scheme}

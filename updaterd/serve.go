@@ -153,14 +153,8 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		Deadline: c.Health.Deadline.Std(), MaxAttempts: c.Trial.MaxAttempts,
 		Uptime: machine.Uptime, ImageFloor: release.Floor, ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,
 	}
-	if path := c.Boot.Defaults; path != "" {
-		options.Restore = func(change bootctl.Change) error {
-			defaults, err := uboot.ReadText(path)
-			if err != nil {
-				return err
-			}
-			return control.Restore(defaults, change, false)
-		}
+	if c.Boot.Defaults != "" {
+		options.Restore = func(change bootctl.Change) error { return restore(c, change) }
 	}
 	updater, err = update.New(options)
 	return updater, err
