@@ -19,7 +19,8 @@ BUILD   := go build -trimpath -ldflags '$(LDFLAGS)'
 # The device binary speaks HTTP/1.1 alone, and what is never hot is not inlined,
 # such as what the signature library drags in: both save flash (5 % together).
 COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... encoding/xml \
-	encoding/asn1 encoding/json crypto/tls crypto/x509 github.com/BurntSushi/toml github.com/godbus/dbus/... \
+	encoding/asn1 encoding/json crypto/tls crypto/x509 log/slog math/big net net/http net/netip net/url \
+	os/exec regexp/... github.com/BurntSushi/toml github.com/godbus/dbus/... \
 	$(addprefix github.com/updaterd/updaterd/,bootctl/... updaterd \
 	$(addprefix updaterd/,client ctl $(addprefix internal/,config health machine server update)))
 DEVICE_BUILD := $(BUILD) -tags nethttpomithttp2 $(COLD:%=-gcflags=%=-l)
