@@ -163,6 +163,30 @@ func counting(valid [2]bool, flag [2]byte) int {
 	return 1
 }
 
+// For every pair of flags: on NAND and all else we choose as U-Boot does; on NOR
+// flash we choose as every reader does where they agree, and else as one of them.
+func TestSelectAsOthersDo(t *testing.T) {
+	both := [2]bool{true, true}
+	for a := range 256 {
+		for b := range 256 {
+			flag := [2]byte{byte(a), byte(b)}
+			first, second := uboot.Copy{Valid: true, Flag: flag[0]}, uboot.Copy{Valid: true, Flag: flag[1]}
+			if got, want := uboot.Counter.Select(first, second), counting(both, flag); got != want {
+				t.Errorf("Counter, flags %v: %d; U-Boot chooses %d", flag, got, want)
+			}
+			got := uboot.ActiveObsolete.Select(first, second)
+			chosen := map[int]bool{}
+			for _, choose := range readers {
+				chosen[choose(both, flag)] = true
+			}
+			regular := a <= 1 && b <= 1
+			if !chosen[got] || regular && len(chosen) != 1 {
+				t.Errorf("ActiveObsolete, flags %v: %d; others choose %v", flag, got, chosen)
+			}
+		}
+	}
+}
+
 // Wherever the power is cut in a change, every reader finds the old environment
 // or the new one, all find the same, and the next change works.
 func TestFlashCuts(t *testing.T) {

@@ -155,6 +155,40 @@ func TestRestore(t *testing.T) {
 	}
 }
 
+// The other scheme is restored in its own variables.
+func TestRestoreBootorder(t *testing.T) {
+	m := ubootmodel.NewMemory(0x400, 2)
+	env := &uboot.Env{}
+	for name, value := range ubootmodel.FactoryOrder("a") {
+		if err := env.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := uboot.NewScheme(m, uboot.Scheme{Name: uboot.Bootorder, Started: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	trial := bootctl.Change{Primary: "b", Trial: bootctl.TrialBegin, NotBad: []bootctl.Slot{"a", "b"}}
+	for _, tc := range []struct {
+		change bootctl.Change
+		want   bootctl.Status
+	}{
+		{restored, bootctl.Status{Primary: "b", Bad: []bootctl.Slot{"a"}}},
+		{trial, bootctl.Status{Primary: "b", Trial: true}},
+	} {
+		for i := range 2 {
+			clear(m.Raw(i))
+		}
+		if err := c.Restore(env, tc.change, false); err != nil {
+			t.Fatal(err)
+		}
+		st, err := c.Status()
+		if err != nil || st.Copies != 2 || st.Primary != tc.want.Primary || st.Trial != tc.want.Trial || !cmp.Equal(st.Bad, tc.want.Bad) {
+			t.Errorf("Status = %+v, %v; want %+v", st, err, tc.want)
+		}
+	}
+}
+
 // A configuration that says another number of copies than there is misreads an
 // environment that is intact: that is not lost.
 func TestRestoreMisread(t *testing.T) {
