@@ -10,6 +10,7 @@ import (
 
 	"github.com/updaterd/updaterd/qemu/assets"
 	"github.com/updaterd/updaterd/qemu/device"
+	"github.com/updaterd/updaterd/qemu/nbd"
 	"github.com/updaterd/updaterd/qemu/uboot"
 	"github.com/updaterd/updaterd/updaterd/client"
 )
@@ -51,10 +52,26 @@ func TestBootOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	run(t, dev, "updaterd", "--check")
+
+	// The plug is pulled while the boot script saves that the trial has one start
+	// fewer. Before that, the environment was written four times: twice to mark the
+	// target bad, to activate it, and by U-Boot's own counter.
+	const sectors, torn = uboot.EnvSize / 512, 3
+	dev.Disk.CutAtWrite(4*sectors+torn, 0, func(w nbd.Write) bool {
+		return w.Offset >= uboot.EnvOffset && w.Offset < uboot.EnvOffset2+uboot.EnvSize
+	})
 	installAndReboot(t, dev, url(server, two))
-	if err := dev.AwaitReset(within(t, 3*time.Minute), 1); err != nil {
-		t.Fatal(err)
+	select {
+	case <-dev.Disk.Cut():
+	case <-within(t, 3*time.Minute).Done():
+		t.Fatalf("the trial's first start was never counted; the console's last words:\n%s", tail(dev.VM.Console.Text()))
 	}
+	dev.PowerOff()
+	if env, copies, err := dev.Env(); err != nil || copies != 1 || env["BOOT_ORDER"] != "B A" || env["BOOT_B_LEFT"] != "3" || env["bootcount"] != "1" {
+		t.Fatalf("after the cut: %d intact copies, %v, %v", copies, env, err)
+	}
+	boot(t, dev)
 	expectSlot(t, settled(t, dev, 2*time.Minute), "b", "2.0", client.Success, "is confirmed")
 	expectEnv(t, dev, map[string]string{"BOOT_ORDER": "B A", "BOOT_A_LEFT": "3", "BOOT_B_LEFT": "3", "upgrade_available": "0"})
 	if out := run(t, dev, "updater-bootctl", "status"); !containsAll(out, "primary slot:  b", "trial:         no", "bad slots:     none") {
