@@ -5,6 +5,7 @@ package update
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -97,35 +98,45 @@ func (w *world) control(m *machine) *uboot.Control {
 	return c
 }
 
-// environment is a medium whose environment says s, or nil if that cannot be
-// said in the scheme.
-func environment(t *testing.T, scheme string, s bootctl.Status) *ubootmodel.Memory {
-	t.Helper()
+// environments are those that say s in the scheme, as seen from the slot that
+// runs: none if it cannot be said, several if there is more than one way.
+func environments(scheme string, s bootctl.Status, started bootctl.Slot) []map[string]string {
 	if s.IsBad(s.Primary) {
 		return nil // the other slot would be primary, or nothing would start
 	}
-	env := ubootmodel.Factory(s.Primary)
-	if scheme == uboot.Bootorder {
-		env = ubootmodel.FactoryOrder(s.Primary)
-		for _, bad := range s.Bad {
-			name := strings.ToUpper(string(bad))
-			env["BOOT_ORDER"] = strings.TrimSpace(strings.ReplaceAll(env["BOOT_ORDER"], name, ""))
-			env["BOOT_"+name+"_LEFT"] = "0"
-		}
-	} else {
+	if scheme == uboot.Bootcount {
+		env := ubootmodel.Factory(s.Primary)
 		for _, bad := range s.Bad {
 			env["boot_bad"] = string(bad)
 		}
+		if s.Trial {
+			env["upgrade_available"] = "1"
+		}
+		return []map[string]string{env}
 	}
+	name := func(slot bootctl.Slot) string { return strings.ToUpper(string(slot)) }
+	env := ubootmodel.FactoryOrder(s.Primary)
 	if s.Trial {
 		env["upgrade_available"] = "1"
 	}
-	m := ubootmodel.NewMemory(0x200, 2)
-	board := ubootmodel.Board{Store: m, Default: env}
-	if err := board.Format(); err != nil {
-		t.Fatal(err)
+	all := []map[string]string{env}
+	for _, bad := range s.Bad {
+		if started == s.Primary && !s.Trial { // by a fall-back
+			fellBack := maps.Clone(env)
+			fellBack["BOOT_ORDER"] = name(bad) + " " + name(s.Primary)
+			fellBack["BOOT_"+name(bad)+"_LEFT"], fellBack["upgrade_available"] = "0", "1"
+			all = append(all, fellBack)
+		}
+		env["BOOT_ORDER"], env["BOOT_"+name(bad)+"_LEFT"] = name(s.Primary), "0"
 	}
-	return m
+	if started == s.Primary { // in its last start
+		for _, env := range slices.Clone(all) {
+			last := maps.Clone(env)
+			last["BOOT_"+name(started)+"_LEFT"] = "0"
+			all = append(all, last)
+		}
+	}
+	return all
 }
 
 // TestReconcileInSchemes does what Reconcile says to an environment of each
@@ -139,31 +150,34 @@ func TestReconcileInSchemes(t *testing.T) {
 			if f.Unreadable {
 				continue
 			}
-			m := environment(t, scheme, f.Boot)
-			if m == nil {
-				continue
-			}
-			what := fmt.Sprintf("%s: Reconcile%q", scheme, []string(r))
 			started := f.Booted
 			if !started.Valid() {
 				started = ""
 			}
-			c, err := uboot.NewScheme(m, uboot.Scheme{Name: scheme, Started: started, BootID: f.BootID})
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := f.Boot
-			says(t, what, c, want)
-			for _, fx := range Reconcile(r.journal(), f).Effects {
-				if fx.Kind != DoApply {
-					continue
+			for _, env := range environments(scheme, f.Boot, started) {
+				what := fmt.Sprintf("%s: Reconcile%q on %v", scheme, []string(r), env)
+				m := ubootmodel.NewMemory(0x200, 2)
+				board := ubootmodel.Board{Store: m, Default: env}
+				if err := board.Format(); err != nil {
+					t.Fatal(err)
 				}
-				n++
-				if err := c.Apply(fx.Change); err != nil {
-					t.Errorf("%s: %s: %v", what, fx, err)
+				c, err := uboot.NewScheme(m, uboot.Scheme{Name: scheme, Started: started, BootID: f.BootID})
+				if err != nil {
+					t.Fatal(err)
 				}
-				want = changed(want, fx.Change)
-				says(t, what+": "+fx.String(), c, want)
+				want := f.Boot
+				says(t, what, c, want)
+				for _, fx := range Reconcile(r.journal(), f).Effects {
+					if fx.Kind != DoApply {
+						continue
+					}
+					n++
+					if err := c.Apply(fx.Change); err != nil {
+						t.Errorf("%s: %s: %v", what, fx, err)
+					}
+					want = changed(want, fx.Change)
+					says(t, what+": "+fx.String(), c, want)
+				}
 			}
 		}
 		if n < 300 {
