@@ -75,8 +75,12 @@ lint: setup ## gofmt, vet, staticcheck, tidy go.mod
 	go mod tidy -diff
 
 .PHONY: unit
-unit: setup ## unit, property, fuzz-seed and command-line tests
-	go test -timeout 10m ./...
+unit: setup proof ## unit, property, fuzz-seed and command-line tests
+	go test -timeout 10m $$(go list ./... | grep -v '/internal/proof$$')
+
+.PHONY: proof
+proof: setup ## cut the power after every step of an update, in memory, and say how often
+	@go test -timeout 10m -v ./updaterd/internal/proof | grep -v '^ *\(===\|--- PASS\|[a-z_]*_test.go:[0-9]*: found\)'
 
 .PHONY: check
 check: lint cross unit ## everything that needs no QEMU, in under two minutes
@@ -89,6 +93,14 @@ assets: setup ## build U-Boot, the kernel and the root file systems into the cac
 .PHONY: scenarios
 scenarios: assets ## whole updates in QEMU, with the plug pulled
 	go test -tags qemu -count=1 -v -p 1 -parallel 2 -timeout 50m ./qemu/assets/... ./qemu/flash/... ./qemu/scenario/...
+
+.PHONY: soak
+SOAK ?= 200
+SEED ?= 0
+SOAK_COUNTS ?= $(CACHE)/soak.json
+soak: assets ## cut the power of a board in QEMU SOAK (200) times; goes on where it was stopped, or anew with SEED
+	go test -tags qemu -count=1 -v -run '^TestSoak$$' -timeout 24h ./qemu/scenario \
+		-args -soak=$(SOAK) -soak.seed=$(SEED) -soak.counts=$(SOAK_COUNTS)
 
 .PHONY: test
 test: check scenarios ## every test there is

@@ -68,8 +68,9 @@ func TestEnvironmentFlips(t *testing.T) {
 				env[bit/8] ^= 1 << (bit % 8)
 			}
 		}
-		bad, _ := b.tried(t, sc, points, 1, nil)
-		report(t, bad)
+		tr := trial{board: b, T: t, sc: sc}
+		tr.try(points)
+		report(t, tr.bad)
 		different += len(points)
 	}
 	fmt.Printf("flipped bits of the environment: %d, which left %d different states\n", flips, different)
@@ -108,8 +109,9 @@ func TestRecordFlips(t *testing.T) {
 			}
 		}
 		flips += len(points)
-		bad, _ := b.tried(t, sc, points, 1, nil)
-		report(t, bad)
+		tr := trial{board: b, T: t, sc: sc}
+		tr.try(points)
+		report(t, tr.bad)
 	}
 	fmt.Printf("flipped bits of files: %d\n", flips)
 }

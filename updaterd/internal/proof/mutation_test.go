@@ -102,14 +102,15 @@ func TestTheProofCanFail(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			points, _ := b.cuts(start, m.make(slices.Clone(log)), uint64(i))
 			wanted := func(fault string) bool { return strings.Contains(fault, m.want) }
-			bad, _ := b.tried(t, sc, points, 1, func(faults []string) bool { return slices.ContainsFunc(faults, wanted) })
-			for _, v := range bad {
+			tr := trial{board: b, T: t, sc: sc, until: func(faults []string) bool { return slices.ContainsFunc(faults, wanted) }}
+			tr.try(points)
+			for _, v := range tr.bad {
 				if i := slices.IndexFunc(v.faults, wanted); i >= 0 {
 					t.Logf("found, after step %d, %v: %s", v.op, v.after, v.faults[i])
 					return
 				}
 			}
-			t.Errorf("not found in %d states: %v", len(points), bad)
+			t.Errorf("not found in %d states: %v", len(points), tr.bad)
 		})
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,44 +76,40 @@ func (v violation) String() string {
 	return fmt.Sprintf("cut after step %d, %v:\n\t%s\n%s", v.op, v.after, strings.Join(v.faults, "\n\t"), last(v.lived, 40))
 }
 
-// tried checks the states as they are, and lets the device go on from each; but
-// from those only once that differ in nothing that can be read. It returns what
-// the device did from there. It ends early once until says so.
-func (b board) tried(t *testing.T, sc scenario, points []point, epoch int, until func(faults []string) bool) (bad []violation, logs map[int][]medium.Op) {
+// A trial of states.
+type trial struct {
+	board
+	*testing.T
+	sc scenario
+	// again is the seed of the second cuts that are made in some of the lives.
+	again uint64
+	// until, if not nil, ends it early.
+	until func(faults []string) bool
+
+	mu      sync.Mutex
+	enough  bool
+	bad     []violation
+	lives   int
+	doubles int
+}
+
+// try checks the states as they are, and lets the device go on from each; but
+// from those only once that differ in nothing that can be read.
+func (tr *trial) try(points []point) {
 	live := make([]bool, len(points))
 	seen := map[string]bool{}
 	for i, p := range points {
-		k := key(b.plain(p.state), p.judged)
+		k := key(tr.plain(p.state), p.judged)
 		live[i], seen[k] = !seen[k], true
 	}
-	found := make([]*violation, len(points))
-	logs = map[int][]medium.Op{}
 	next := make(chan int)
-	var mu sync.Mutex
-	var enough atomic.Bool
 	var workers sync.WaitGroup
 	for w := range runtime.GOMAXPROCS(0) {
-		own := b
-		own.lock = fmt.Sprint(b.lock, w)
+		b := tr.board
+		b.lock = fmt.Sprint(b.lock, w)
 		workers.Go(func() {
 			for i := range next {
-				p := points[i]
-				d := own.newDevice(p.state, sc.good, p.judged, epoch)
-				if enough.Load() {
-					continue
-				}
-				if d.check(p.state); live[i] && len(d.faults) == 0 {
-					d.settle(t, sc)
-				}
-				mu.Lock()
-				if len(d.faults) > 0 {
-					found[i] = &violation{p, d.faults, d.m.Log()}
-					enough.Store(enough.Load() || until != nil && until(d.faults))
-				}
-				if live[i] {
-					logs[i] = d.m.Log()
-				}
-				mu.Unlock()
+				tr.one(b, points[i], live[i], uint64(i))
 			}
 		})
 	}
@@ -123,35 +118,66 @@ func (b board) tried(t *testing.T, sc scenario, points []point, epoch int, until
 	}
 	close(next)
 	workers.Wait()
-	for _, v := range found {
-		if v != nil {
-			bad = append(bad, *v)
-		}
-	}
-	return bad, logs
+	slices.SortStableFunc(tr.bad, func(a, b violation) int { return a.op - b.op })
 }
 
-// again cuts the power a second time, somewhere in what the device did after a cut.
-func (b board) again(points []point, logs map[int][]medium.Op, seed uint64) (second []point) {
-	rng := rand.New(rand.NewPCG(seed, 1))
-	for i, p := range points {
-		log := logs[i]
-		if len(log) == 0 || rng.IntN(8) > 0 {
-			continue
-		}
-		r, at := medium.NewReplay(p.state), 1+rng.IntN(min(len(log), 200))
-		for _, o := range log[:at] {
-			r.Step(o)
-		}
-		judged := p.judged
-		for _, version := range judgedIn(log[:at]) {
-			if !slices.Contains(judged, version) {
-				judged = append(slices.Clone(judged), version)
+// one tries one state, and in one of eight lives a second cut.
+func (tr *trial) one(b board, p point, live bool, number uint64) {
+	if tr.ended() {
+		return
+	}
+	d := b.newDevice(p.state, tr.sc.good, p.judged, 1)
+	if d.check(p.state); live && len(d.faults) == 0 {
+		d.settle(tr.T, tr.sc)
+	}
+	tr.add(violation{p, d.faults, d.m.Log()}, live, 0)
+	if rng := rand.New(rand.NewPCG(tr.again, number)); live && tr.again > 0 && len(d.faults) == 0 && rng.IntN(8) == 0 {
+		for _, second := range p.again(rng, d.m.Log(), b.large) {
+			d := b.newDevice(second.state, tr.sc.good, second.judged, 2)
+			if d.check(second.state); len(d.faults) == 0 {
+				d.settle(tr.T, tr.sc)
 			}
+			tr.add(violation{second, d.faults, d.m.Log()}, false, 1)
 		}
-		for s := range r.Cuts(rng, medium.Rules{Limit: 3, Large: b.large}) {
-			second = append(second, point{s, judged, at, log[at-1]})
+	}
+}
+
+func (tr *trial) ended() bool {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.enough
+}
+
+func (tr *trial) add(v violation, live bool, doubles int) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	if live {
+		tr.lives++
+	}
+	tr.doubles += doubles
+	if len(v.faults) > 0 {
+		tr.bad = append(tr.bad, v)
+		tr.enough = tr.enough || tr.until != nil && tr.until(v.faults)
+	}
+}
+
+// again cuts the power a second time, somewhere in what the device did after p.
+func (p point) again(rng *rand.Rand, log []medium.Op, large bool) (second []point) {
+	if len(log) == 0 {
+		return nil
+	}
+	r, at := medium.NewReplay(p.state), 1+rng.IntN(min(len(log), 200))
+	for _, o := range log[:at] {
+		r.Step(o)
+	}
+	judged := slices.Clone(p.judged)
+	for _, version := range judgedIn(log[:at]) {
+		if !slices.Contains(judged, version) {
+			judged = append(judged, version)
 		}
+	}
+	for s := range r.Cuts(rng, medium.Rules{Limit: 3, Large: large}) {
+		second = append(second, point{s, judged, at, log[at-1]})
 	}
 	return second
 }
@@ -167,20 +193,6 @@ func report(t *testing.T, bad []violation) {
 	}
 }
 
-// prove tries all the cuts in a log of a scenario.
-func (b board) prove(t *testing.T, sc scenario, start *medium.State, log []medium.Op, seed uint64) (n tally, bad []violation) {
-	points, n := b.cuts(start, log, seed)
-	bad, logs := b.tried(t, sc, points, 1, nil)
-	n.lives = len(logs)
-	if len(bad) > 0 {
-		return n, bad
-	}
-	second := b.again(points, logs, seed)
-	bad, _ = b.tried(t, sc, second, 2, nil)
-	n.doubles = len(second)
-	return n, bad
-}
-
 // TestEveryCut cuts the power after every step of every scenario.
 func TestEveryCut(t *testing.T) {
 	var total tally
@@ -193,8 +205,11 @@ func TestEveryCut(t *testing.T) {
 			}
 			b.lock = t.TempDir() + "/lock"
 			start, log := b.recorded(t, sc)
-			n, bad := b.prove(t, sc, start, log, uint64(i))
-			report(t, bad)
+			points, n := b.cuts(start, log, uint64(i))
+			tr := trial{board: b, T: t, sc: sc, again: uint64(i + 1)}
+			tr.try(points)
+			report(t, tr.bad)
+			n.lives, n.doubles = tr.lives, tr.doubles
 			t.Log(n)
 			total.add(n)
 		})
