@@ -50,6 +50,7 @@ var troubles = []trouble{
 // the device is restarted with the trouble gone. The invariants hold all the
 // time, and the device always comes to a sound end.
 func TestTroubles(t *testing.T) {
+	t.Parallel()
 	total := 0
 	for i, tr := range troubles {
 		t.Run(tr.name, func(t *testing.T) {

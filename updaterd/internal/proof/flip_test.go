@@ -37,6 +37,7 @@ func moments(start *medium.State, log []medium.Op, is func(medium.Op) bool) (poi
 // may bring the other copy into force; every other flip takes the copy out. From
 // what is left the device goes on.
 func TestEnvironmentFlips(t *testing.T) {
+	t.Parallel()
 	flips, different := 0, 0
 	for _, sc := range scenarios[:3] {
 		b := small
@@ -81,6 +82,7 @@ func TestEnvironmentFlips(t *testing.T) {
 // flipped in package update, where they are decoded; here it is some of them,
 // from which the device goes on.
 func TestRecordFlips(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
 	flips := 0
 	for _, sc := range scenarios[:3] {

@@ -94,6 +94,7 @@ var mutations = []mutation{
 // TestTheProofCanFail makes faults on purpose. A proof that does not find them
 // would prove nothing.
 func TestTheProofCanFail(t *testing.T) {
+	t.Parallel()
 	b := small
 	b.lock = t.TempDir() + "/lock"
 	sc := scenarios[1] // streamed: the target holds another system

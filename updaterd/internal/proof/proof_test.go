@@ -195,6 +195,7 @@ func report(t *testing.T, bad []violation) {
 
 // TestEveryCut cuts the power after every step of every scenario.
 func TestEveryCut(t *testing.T) {
+	t.Parallel()
 	var total tally
 	begin := time.Now()
 	for i, sc := range scenarios {
