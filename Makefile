@@ -18,11 +18,13 @@ LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
 BUILD   := go build -trimpath -ldflags '$(LDFLAGS)'
 # The device binary speaks HTTP/1.1 alone, and what is never hot is not inlined,
 # such as what the signature library drags in: both save flash (5 % together).
-COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... encoding/xml \
-	encoding/asn1 encoding/json crypto/tls crypto/x509 log/slog math/big net net/http net/netip net/url \
-	os/exec regexp/... github.com/BurntSushi/toml github.com/godbus/dbus/... \
-	$(addprefix github.com/updaterd/updaterd/,bootctl/... updaterd \
-	$(addprefix updaterd/,client ctl $(addprefix internal/,config health machine server update)))
+COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... vendor/... \
+	crypto/ecdh crypto/ecdsa crypto/hmac crypto/hpke crypto/rsa crypto/tls crypto/x509 encoding/asn1 encoding/json encoding/xml \
+	context flag fmt log/slog math/big mime/... net net/http net/netip net/textproto net/url os os/exec path/... reflect \
+	regexp/... sort strconv strings text/... time unicode/... \
+	github.com/BurntSushi/toml github.com/cavaliergopher/grab/... github.com/godbus/dbus/... \
+	$(addprefix github.com/updaterd/updaterd/,bootctl/... sign/... updaterd \
+	$(addprefix updaterd/,client ctl $(addprefix internal/,config fetch health machine server update)))
 DEVICE_BUILD := $(BUILD) -tags nethttpomithttp2 $(COLD:%=-gcflags=%=-l)
 DEVICE_ARCHES := arm64 arm riscv64 amd64
 
