@@ -13,7 +13,8 @@
 // U-Boot's rule for which copy is in force; a [Store] keeps the copies (in regular
 // files, on block devices, raw flash or in UBI volumes), [OpenStore] finds
 // them with fw_env.config; [Control] is [bootctl.Control] on a store, with the
-// variables of scheme bootcount that docs/boot-contract.md describes.
+// variables of one of the schemes that docs/boot-contract.md describes; [Scheme]
+// says which.
 //
 // The package never falls back to compiled-in defaults as U-Boot's own tools do.
 //

@@ -68,7 +68,7 @@ func TestBootOrder(t *testing.T) {
 		t.Fatalf("the trial's first start was never counted; the console's last words:\n%s", tail(dev.VM.Console.Text()))
 	}
 	dev.PowerOff()
-	if env, copies, err := dev.Env(); err != nil || copies != 1 || env["BOOT_ORDER"] != "B A" || env["BOOT_B_LEFT"] != "3" || env["bootcount"] != "1" {
+	if env, copies, err := dev.Env(); err != nil || copies != 1 || env["BOOT_ORDER"] != "B A" || env["BOOT_B_LEFT"] != "3" || env["upgrade_available"] != "1" {
 		t.Fatalf("after the cut: %d intact copies, %v, %v", copies, env, err)
 	}
 	boot(t, dev)
