@@ -3,8 +3,10 @@
 package bootctl
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 )
@@ -17,6 +19,27 @@ type Switch interface {
 	// Select makes it slot, in one write that a power cut does or does not leave.
 	// It returns once that is on the medium and was read back.
 	Select(slot Slot) error
+}
+
+// Blank reports whether the first n bytes of r are all zeros, or all ones: what a
+// medium has where nothing was ever written. A switch does not select that.
+func Blank(r io.ReaderAt, n int64) (bool, error) {
+	buf := make([]byte, 64<<10)
+	first := byte(0)
+	for off := int64(0); off < n; {
+		b := buf[:min(int64(len(buf)), n-off)]
+		if _, err := r.ReadAt(b, off); err != nil {
+			return false, err
+		}
+		if off == 0 {
+			first = b[0]
+		}
+		if first != 0 && first != 0xff || bytes.Count(b, []byte{first}) != len(b) {
+			return false, nil
+		}
+		off += int64(len(b))
+	}
+	return true, nil
 }
 
 // WithSwitches is a [Control] that moves switches, by class, with the primary

@@ -3,6 +3,7 @@
 package bootctl_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -199,6 +200,28 @@ func TestSettle(t *testing.T) {
 	b.rom["spl"].fault = errors.New("no answer")
 	if st, err := control.Status(); err != nil || len(st.Problems) != 1 || !strings.Contains(st.Problems[0], "no answer") {
 		t.Errorf("Status = %+v, %v; want what the switch said", st, err)
+	}
+}
+
+func TestBlank(t *testing.T) {
+	zeros, ones := make([]byte, 200_000), bytes.Repeat([]byte{0xff}, 200_000)
+	late, mixed := bytes.Clone(zeros), bytes.Clone(zeros)
+	late[150_000] = 1
+	copy(mixed, ones[:100_000])
+	for name, tc := range map[string]struct {
+		b    []byte
+		n    int64
+		want bool
+	}{
+		"zeros": {zeros, 200_000, true}, "ones": {ones, 200_000, true}, "late": {late, 200_000, false}, "too late": {late, 150_000, true},
+		"mixed": {mixed, 200_000, false}, "twos": {bytes.Repeat([]byte{2}, 200_000), 200_000, false},
+	} {
+		if got, err := bootctl.Blank(bytes.NewReader(tc.b), tc.n); err != nil || got != tc.want {
+			t.Errorf("%s: Blank = %v, %v", name, got, err)
+		}
+	}
+	if _, err := bootctl.Blank(bytes.NewReader(zeros), 200_001); err == nil {
+		t.Error("what is not there was blank")
 	}
 }
 

@@ -36,6 +36,8 @@ type Switch struct {
 	number map[bootctl.Slot]byte // 1 for boot0, 2 for boot1
 	open   func(string) (card, error)
 	kernel func() (release, version string, err error)
+	// blank tells that a boot partition holds nothing.
+	blank func(path string) (bool, error)
 }
 
 var _ bootctl.Switch = (*Switch)(nil)
@@ -45,7 +47,7 @@ var bootDevice = regexp.MustCompile(`^(/dev/mmcblk[0-9]+)boot([01])$`)
 // Open takes the devices of the slots a and b, such as /dev/mmcblk0boot0 and
 // /dev/mmcblk0boot1, or links to them. It does not touch the card.
 func Open(a, b string) (*Switch, error) {
-	s := &Switch{number: map[bootctl.Slot]byte{}, open: openCard, kernel: uname}
+	s := &Switch{number: map[bootctl.Slot]byte{}, open: openCard, kernel: uname, blank: blank}
 	for slot, path := range map[bootctl.Slot]string{bootctl.SlotA: a, bootctl.SlotB: b} {
 		if real, err := filepath.EvalSymlinks(path); err == nil {
 			path = real
@@ -83,6 +85,13 @@ func (s *Switch) Select(slot bootctl.Slot) error {
 		now, config, err := s.read(c)
 		if err != nil || now == slot {
 			return err
+		}
+		device := fmt.Sprintf("%sboot%d", s.disk, s.number[slot]-1)
+		switch empty, err := s.blank(device); {
+		case err != nil:
+			return err
+		case empty:
+			return fmt.Errorf("%s is empty: nothing would be started", device)
 		}
 		config = config&^enableMask | s.number[slot]<<enableShift
 		// Commit point: one register of the card, which has the old value or the

@@ -22,6 +22,7 @@ type fakeCard struct {
 	cutAfter   bool   // … or after it
 	unreadable bool
 	open       int
+	empty      string // boot partition without a bootloader
 }
 
 var errCut = errors.New("power cut")
@@ -70,6 +71,12 @@ func newSwitch(t *testing.T, c *fakeCard) *Switch {
 		return c, nil
 	}
 	s.kernel = func() (string, string, error) { return "6.12.1", "#1 SMP", nil }
+	s.blank = func(path string) (bool, error) {
+		if path != "/dev/mmcblk0boot0" && path != "/dev/mmcblk0boot1" {
+			t.Errorf("looks at %s", path)
+		}
+		return c.empty == path, nil
+	}
 	t.Cleanup(func() {
 		if c.open != 0 {
 			t.Errorf("the card is open %d times still", c.open)
@@ -134,6 +141,7 @@ func TestRefusals(t *testing.T) {
 		"locked":     {fakeCard{csd: extCSD{partitionConfig: 0x48}, locked: true}, "starts boot0 still"},
 		"user area":  {fakeCard{csd: extCSD{partitionConfig: 0x78}}, "no boot partition"},
 		"not at all": {fakeCard{}, "no boot partition"},
+		"empty":      {fakeCard{csd: extCSD{partitionConfig: 0x48}, empty: "/dev/mmcblk0boot1"}, "boot1 is empty"},
 		"unreadable": {fakeCard{unreadable: true}, "timed out"},
 	} {
 		s := newSwitch(t, &tc.card)

@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/updaterd/updaterd/bootctl"
 )
 
 // command is struct mmc_ioc_cmd of linux/mmc/ioctl.h.
@@ -84,6 +86,18 @@ func (c kernelCard) send(cmd *command) error {
 		return os.NewSyscallError("MMC_IOC_CMD", errno)
 	}
 	return nil
+}
+
+// leastBoot is the least size of a boot partition.
+const leastBoot = 128 << 10
+
+func blank(path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	return bootctl.Blank(f, leastBoot)
 }
 
 func uname() (release, version string, err error) {

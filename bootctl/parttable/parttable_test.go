@@ -70,6 +70,9 @@ func on(t *testing.T, m *memory, s *Switch, err error) *Switch {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if len(m.b) == diskSize {
+		m.b[halves.A], m.b[halves.B+100_000] = 1, 1 // bootloaders
+	}
 	s.open = func(string, bool) (disk, error) { return m, nil }
 	return s
 }
@@ -266,6 +269,11 @@ func TestRefusals(t *testing.T) {
 	}
 	for _, kind := range []func(*testing.T) (*memory, *Switch){newGPT, newMBR} {
 		m, s := kind(t)
+		m.b[halves.B+100_000] = 0
+		if err := s.Select("b"); err == nil || !strings.Contains(err.Error(), "is empty") || m.writes > 0 {
+			t.Errorf("an empty half was selected: %v", err)
+		}
+		m.b[halves.B+100_000] = 1
 		m.lying = true
 		if err := s.Select("b"); err == nil || !strings.Contains(err.Error(), "failing") {
 			t.Errorf("a medium that forgets was believed: %v", err)

@@ -13,7 +13,11 @@ import (
 	"github.com/updaterd/updaterd/bootctl"
 )
 
-const sector = 512
+const (
+	sector = 512
+	// look is how much of a half must not be blank before it is selected.
+	look = 128 << 10
+)
 
 // Halves are where the two copies lie, in bytes from the start of the disk. Both
 // have Size bytes.
@@ -116,8 +120,17 @@ func (s *Switch) Select(slot bootctl.Slot) error {
 	}
 	return s.with(true, func(d disk) error {
 		// An entry that leads elsewhere is not one that may be changed.
-		if _, err := s.selected(d); err != nil {
+		if now, err := s.selected(d); err != nil {
 			return err
+		} else if now != slot {
+			to := s.halves.at(slot)
+			empty, err := bootctl.Blank(io.NewSectionReader(d, int64(to.start)*sector, s.halves.Size), min(s.halves.Size, look))
+			if err != nil {
+				return err
+			}
+			if empty {
+				return fmt.Errorf("the half at sector %d is empty: nothing would be started", to.start)
+			}
 		}
 		if err := s.table.move(d, s.number, s.halves.at(slot)); err != nil {
 			return err
