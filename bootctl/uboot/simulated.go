@@ -2,6 +2,8 @@
 
 package uboot
 
+import "os"
+
 // A Disk is an open file or block device with copies of the environment.
 type Disk = disk
 
@@ -10,5 +12,13 @@ type Disk = disk
 func OpenStoreOn(config Config, lockFile string, open func(path string, flags int) (Disk, error)) (Store, error) {
 	sys := realSystem()
 	sys.disk = open
+	sys.stat = func(path string) (os.FileInfo, error) {
+		d, err := open(path, os.O_RDONLY)
+		if err != nil {
+			return nil, err
+		}
+		defer d.Close()
+		return d.Info()
+	}
 	return openStore(config, lockFile, sys)
 }

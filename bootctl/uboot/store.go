@@ -69,6 +69,7 @@ type place interface {
 
 // system is what a store needs of the operating system; tests have their own.
 type system struct {
+	stat   func(path string) (os.FileInfo, error)
 	disk   func(path string, flags int) (disk, error)
 	flash  func(path string, flags int) (flash, error)
 	volume func(path string, flags int) (volume, error)
@@ -76,7 +77,7 @@ type system struct {
 }
 
 func realSystem() system {
-	return system{disk: openDisk, flash: openFlash, volume: openVolume, sysfs: "/sys"}
+	return system{stat: os.Stat, disk: openDisk, flash: openFlash, volume: openVolume, sysfs: "/sys"}
 }
 
 // store is a Store on the places of its copies.
@@ -149,7 +150,7 @@ func (sys system) find(l Location) (place, Convention, os.FileInfo, error) {
 		return nil, Counter, nil, err
 	}
 	l.Path = path
-	info, err := os.Stat(path)
+	info, err := sys.stat(path)
 	if err != nil {
 		return nil, Counter, nil, err
 	}
