@@ -5,6 +5,7 @@ package proof
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -216,4 +217,21 @@ func TestEveryCut(t *testing.T) {
 		})
 	}
 	fmt.Printf("power cuts: %v, in %d scenarios, in %.0f s\n", total, len(scenarios), time.Since(begin).Seconds())
+}
+
+// What is proven is the same in every run: so are the steps of a scenario.
+func TestSameStepsAgain(t *testing.T) {
+	b := small
+	b.lock = t.TempDir() + "/lock"
+	for _, sc := range scenarios {
+		_, first := b.recorded(t, sc)
+		for range 4 {
+			_, again := b.recorded(t, sc)
+			for i := range max(len(first), len(again)) {
+				if i >= len(first) || i >= len(again) || !reflect.DeepEqual(first[i], again[i]) {
+					t.Fatalf("%s: step %d differs:\n%s\n%s", sc.name, i+1, last(first[:min(i+1, len(first))], 3), last(again[:min(i+1, len(again))], 3))
+				}
+			}
+		}
+	}
 }
