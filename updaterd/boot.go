@@ -61,6 +61,19 @@ func restore(c *config.Config, change bootctl.Change) error {
 	return control.Restore(defaults, change, false)
 }
 
+// restorable tells why the configured defaults could not replace a lost environment.
+func restorable(c *config.Config) error {
+	defaults, err := uboot.ReadText(c.Boot.Defaults)
+	if err != nil {
+		return err
+	}
+	control, err := openEnvironment(c, "")
+	if err != nil {
+		return err
+	}
+	return control.Restorable(defaults)
+}
+
 // schemeOf is the scheme that is configured.
 func schemeOf(c *config.Config) uboot.Scheme {
 	s := uboot.Scheme{Name: c.Boot.Scheme}

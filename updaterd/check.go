@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/updaterd/updaterd/bootctl"
-	"github.com/updaterd/updaterd/bootctl/uboot"
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 	"github.com/updaterd/updaterd/updaterd/internal/fetch"
@@ -109,9 +108,9 @@ func checkEnvironment(c *config.Config) (string, error) {
 	if err != nil {
 		return "", faulty("write U-Boot's CONFIG_ENV_OFFSET, _OFFSET_REDUND and _SIZE, and the device, to "+c.Boot.FwEnvConfig, "%w", err)
 	}
-	if path := c.Boot.Defaults; path != "" {
-		if _, err := uboot.ReadText(path); err != nil {
-			return "", faulty("install U-Boot's default environment there, or leave [boot] defaults empty", "%w", err)
+	if c.Boot.Defaults != "" {
+		if err := restorable(c); err != nil {
+			return "", faulty("install U-Boot's default environment as "+c.Boot.Defaults+", or leave [boot] defaults empty", "%w", err)
 		}
 	}
 	status, err := control.Status()

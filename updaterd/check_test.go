@@ -96,6 +96,11 @@ func TestEachCheckFindsItsFault(t *testing.T) {
 		"bad env config": {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "fw_env.config", []byte("env\n")) }, "boot environment", "line 1"},
 		"no env":         {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "env", make([]byte, 0x2000)) }, "boot environment", "nothing was ever stored"},
 		"wrong scheme":   {func(_ *testing.T, _ string, c *config.Config) { c.Boot.Scheme = "bootorder" }, "boot environment", "as in scheme bootcount"},
+		"no defaults":    {func(_ *testing.T, dir string, c *config.Config) { c.Boot.Defaults = dir + "/none" }, "boot environment", "no such file"},
+		"poor defaults": {func(t *testing.T, dir string, c *config.Config) {
+			put(t, dir, "defaults", []byte("boot_slot=a\nbootlimit=3\n"))
+			c.Boot.Defaults = dir + "/defaults"
+		}, "boot environment", "altbootcmd is not set"},
 		"one copy gone": {func(t *testing.T, dir string, _ *config.Config) {
 			path := filepath.Join(dir, "env")
 			b, err := os.ReadFile(path)

@@ -246,66 +246,6 @@ func TestTornWrite(t *testing.T) {
 	t.Logf("%d cut points", points)
 }
 
-// No single flipped bit of either copy yields a value that nobody wrote: what is
-// in force afterwards is the current environment or the one before it, and
-// U-Boot sees the same. The flag is not covered by the checksum.
-func TestBitFlips(t *testing.T) {
-	const size = 0x100
-	type flags [2]byte
-	for convention, pairs := range map[uboot.Convention][]flags{
-		// First the flag of the previous environment. 255 is followed by 0.
-		uboot.Counter: {{0, 1}, {1, 2}, {127, 128}, {254, 255}, {255, 0}},
-		// Active and obsolete; and both active, after a cut between the two steps.
-		uboot.ActiveObsolete: {{0, 1}, {1, 1}},
-	} {
-		for _, pair := range pairs {
-			for first := range 2 { // which copy is the previous one
-				m := ubootmodel.NewMemory(size, 2)
-				m.Medium.Flags = convention
-				var both [2]map[string]string
-				for i := range 2 {
-					both[i] = map[string]string{"boot_slot": "a", "env_id": fmt.Sprint(i)}
-					env := &uboot.Env{}
-					for _, name := range []string{"boot_slot", "env_id"} {
-						if err := env.Set(name, both[i][name]); err != nil {
-							t.Fatal(err)
-						}
-					}
-					image, err := uboot.EncodeCopy(env, pair[i], size, true)
-					if err != nil {
-						t.Fatal(err)
-					}
-					copy(m.Raw(i^first), image)
-				}
-				board := ubootmodel.Board{Store: m, Default: ubootmodel.Factory("b")}
-				for i := range 2 {
-					for bit := range size * 8 {
-						m.Raw(i)[bit/8] ^= 1 << (bit % 8)
-						got := vars(t, m)
-						if !cmp.Equal(got, both[0]) && !cmp.Equal(got, both[1]) {
-							t.Fatalf("convention %d, flags %v, bit %d of copy %d flipped: %v", convention, pair, bit, i, got)
-						}
-						start, err := board.Boot(func(bootctl.Slot) bool { return true })
-						if err != nil || start.Slot != "a" || convention == uboot.Counter && start.EnvID != got["env_id"] {
-							t.Fatalf("convention %d, flags %v, bit %d of copy %d flipped: U-Boot starts %+v, %v, but we read %v", convention, pair, bit, i, start, err, got)
-						}
-						m.Raw(i)[bit/8] ^= 1 << (bit % 8)
-					}
-				}
-			}
-		}
-	}
-	// A single copy is as it was, or refused.
-	m := medium(t, 1, nil)
-	for bit := range len(m.Raw(0)) * 8 {
-		m.Raw(0)[bit/8] ^= 1 << (bit % 8)
-		if _, err := uboot.New(m).Env(); !errors.Is(err, bootctl.ErrDamaged) {
-			t.Fatalf("bit %d of the only copy flipped: %v", bit, err)
-		}
-		m.Raw(0)[bit/8] ^= 1 << (bit % 8)
-	}
-}
-
 func TestDamaged(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

@@ -51,6 +51,17 @@ func (c *Control) Restore(defaults *Env, change bootctl.Change, force bool) erro
 	return nil
 }
 
+// Restorable tells why Restore would refuse defaults, before they are needed.
+func (c *Control) Restorable(defaults *Env) error {
+	env := defaults.Clone()
+	if err := c.prepare(env, bootctl.Change{Primary: bootctl.SlotA, Trial: bootctl.TrialBegin, NotBad: slots[:]}); err != nil {
+		return fmt.Errorf("restore boot environment: %w", err)
+	}
+	size, n := c.store.Geometry()
+	_, err := EncodeCopy(env, 0, size, n == 2)
+	return err
+}
+
 // prepare makes the change in memory and checks what came of it.
 func (c *Control) prepare(env *Env, change bootctl.Change) error {
 	if change.Primary == "" {

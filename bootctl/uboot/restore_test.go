@@ -234,6 +234,10 @@ func TestRestoreRefuses(t *testing.T) {
 		if err := c.Restore(tc.defaults, tc.change, true); err == nil || !strings.Contains(err.Error(), tc.want) || m.Writes() > 0 {
 			t.Errorf("%s: Restore = %v, after %d writes; want %q", tc.name, err, m.Writes(), tc.want)
 		}
+		// What depends on the defaults alone is known before.
+		if err := c.Restorable(tc.defaults); (tc.defaults == poor || tc.defaults == large) != (err != nil) {
+			t.Errorf("%s: Restorable = %v", tc.name, err)
+		}
 	}
 }
 
