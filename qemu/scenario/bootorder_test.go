@@ -88,7 +88,7 @@ func TestBootOrder(t *testing.T) {
 	resets := dev.Resets()
 	installAndReboot(t, dev, url(server, three))
 	// One reboot into the trial, and one after each of three panics.
-	if err := dev.AwaitReset(within(t, 4*time.Minute), resets+4); err != nil {
+	if err := dev.AwaitReset(within(t, 8*time.Minute), resets+4); err != nil {
 		t.Fatal(err)
 	}
 	if n := dev.VM.Console.Count(`starting slot A of A B`); n != 3 {
