@@ -31,6 +31,8 @@ type Device struct {
 	Path string
 	// RTC is the clock at the next start; the host's time if "".
 	RTC string
+	// EMMC is the image of an eMMC at the next start; "" for none.
+	EMMC string
 	// Terminal makes this process's terminal that of the device at the next start.
 	Terminal bool
 
@@ -86,7 +88,7 @@ func (d *Device) PowerOn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.VM, err = vm.Start(ctx, vm.Config{UBoot: d.uboot, Disk: d.Disk, Dir: sockets, RTC: d.RTC, Console: d.console, Terminal: d.Terminal})
+	d.VM, err = vm.Start(ctx, vm.Config{UBoot: d.uboot, Disk: d.Disk, Dir: sockets, RTC: d.RTC, EMMC: d.EMMC, Console: d.console, Terminal: d.Terminal})
 	if err != nil {
 		os.RemoveAll(sockets)
 		return err

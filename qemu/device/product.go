@@ -112,8 +112,19 @@ timeout = "20s"
 `
 }
 
-// loaderSlots is what a board with a second stage has besides.
-const loaderSlots = `
+// EMMCSlots is what a board has that starts its bootloader from an eMMC.
+const EMMCSlots = `
+[slots."bootloader.a"]
+device = "/dev/mmcblk1boot0"
+type = "emmc-boot"
+
+[slots."bootloader.b"]
+device = "/dev/mmcblk1boot1"
+type = "emmc-boot"
+`
+
+// LoaderSlots is what a board with a second stage has.
+const LoaderSlots = `
 [slots."bootloader.a"]
 device = "/dev/mmcblk0p4"
 

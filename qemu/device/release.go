@@ -62,8 +62,8 @@ type System struct {
 	Packages assets.Packages
 	Version  string
 	Broken   assets.Broken
-	// Loaders tells that the board has a second stage.
-	Loaders bool
+	// Slots are lines of the configuration for other classes than rootfs.
+	Slots string
 	// Boot, Download and Health are lines of the configuration's sections.
 	Boot, Download, Health string
 	// More files, such as a CA or another configuration of the bus.
@@ -72,13 +72,9 @@ type System struct {
 
 // Image builds the system with the product baked in and returns its path.
 func (p *Product) Image(ctx context.Context, b *assets.Builder, s System) (string, error) {
-	configuration := Configuration(s.Boot, s.Download, s.Health)
-	if s.Loaders {
-		configuration += loaderSlots
-	}
 	path, err := b.RootFS(ctx, assets.Root{
 		Flavour: s.Flavour, Packages: s.Packages, Version: s.Version, Broken: s.Broken,
-		Files: p.Files(configuration, s.More...),
+		Files: p.Files(Configuration(s.Boot, s.Download, s.Health)+s.Slots, s.More...),
 	})
 	if err != nil {
 		return "", fmt.Errorf("build system %s: %w", s.Version, err)

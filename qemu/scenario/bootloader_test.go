@@ -35,7 +35,7 @@ func stagedSystems(t *testing.T) *staged {
 			t.Fatal(err)
 		}
 		return w.image(t, device.System{Flavour: assets.Small, Packages: p, Version: version, Health: healthOfSmall,
-			Download: `store_budget = "48MiB"`, Loaders: true}), loader
+			Download: `store_budget = "48MiB"`, Slots: device.LoaderSlots}), loader
 	}
 	s.v1, s.old = system("1.0", assets.Base)
 	s.v2, s.new = system("2.0", assets.Updated)

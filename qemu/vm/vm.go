@@ -38,9 +38,29 @@ type Config struct {
 	RTC string
 	// Console gets a copy of what the serial line prints.
 	Console io.Writer
+	// EMMC, unless "", is the image of an eMMC beside the card: two boot partitions of
+	// EMMCBoot bytes, of which it starts the first, and the user area. Not every
+	// QEMU has one: see NoEMMC. What selects a boot partition is lost with a reset.
+	EMMC string
 	// Terminal connects the serial line's input, and QEMU's monitor (Ctrl-a c),
 	// to this process's standard input. Ctrl-a x ends the VM.
 	Terminal bool
+}
+
+// EMMCBoot is the size of each boot partition of an eMMC.
+const EMMCBoot = 1 << 20
+
+// NoEMMC tells why the QEMU on this machine cannot give a board an eMMC, or "".
+func NoEMMC(ctx context.Context) string {
+	cmd := exec.CommandContext(ctx, "qemu-system-aarch64", "-M", "virt", "-S", "-nodefaults", "-display", "none",
+		"-monitor", "stdio", "-device", "sdhci-pci", "-device", "emmc")
+	cmd.Stdin = strings.NewReader("quit\n")
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Run(); err != nil {
+		return fmt.Sprintf("%v: %s", err, strings.TrimSpace(said.String()))
+	}
+	return ""
 }
 
 // A VM is a running board.
@@ -85,6 +105,10 @@ func Start(ctx context.Context, c Config) (*VM, error) {
 		"-device", "virtio-serial-pci",
 		"-chardev", "socket,id=agent,path=" + v.agent + ",server=on,wait=off",
 		"-device", "virtserialport,chardev=agent,name=" + AgentPort,
+	}
+	if c.EMMC != "" {
+		args = append(args, "-drive", "if=none,id=emmc,format=raw,file="+c.EMMC, "-device", "sdhci-pci",
+			"-device", fmt.Sprintf("emmc,drive=emmc,boot-partition-size=%d,boot-config=8", EMMCBoot))
 	}
 	if c.RTC != "" {
 		args = append(args, "-rtc", "base="+c.RTC+",clock=vm")
