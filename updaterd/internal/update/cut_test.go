@@ -284,6 +284,9 @@ func (w *world) verdict(sc scenario, u *Updater) error {
 	} else if sc.reason != nil && !slices.ContainsFunc(sc.reason, func(x string) bool { return strings.Contains(r.Message, x) }) {
 		wrong("message is %q; want one of %q", r.Message, sc.reason)
 	}
+	if w.selected != s.Primary {
+		wrong("the switch is at slot %s, slot %s is primary", w.selected, s.Primary)
+	}
 	if r.Outcome != outcome || string(w.running) != slot || string(s.Primary) != slot || s.Trial {
 		wrong("ended as %+v on slot %s, primary %s, trial %v; want %s on %s", r, w.running, s.Primary, s.Trial, outcome, slot)
 	}

@@ -47,6 +47,7 @@ type world struct {
 	judged   map[string]bool
 	sure     map[string]bool // versions that were confirmed
 	lastSure bootctl.Slot
+	selected bootctl.Slot // by the switch
 	running  bootctl.Slot
 	reboots  int
 }
@@ -68,7 +69,7 @@ func newWorldOf(scheme string) *world {
 		slots:  map[bootctl.Slot]*content{"a": {[4]string{"1", "1", "1", "1"}}, "b": {[4]string{"0", "0", "0", "0"}}},
 		stored: map[string]bool{}, data: map[string][]byte{},
 		good:   map[string]string{"0": "healthy", "1": "healthy", "2": "healthy"},
-		starts: map[string]int{}, judged: map[string]bool{}, sure: map[string]bool{"1": true}, lastSure: "a",
+		starts: map[string]int{}, judged: map[string]bool{}, sure: map[string]bool{"1": true}, lastSure: "a", selected: "a",
 	}
 	env := ubootmodel.Factory("a")
 	if scheme == uboot.Bootorder {
@@ -156,6 +157,7 @@ func (w *world) check(when string) {
 			w.fault("4: %s: slot %s is confirmed, but was not judged", name, s.Primary)
 		}
 	}
+	w.checkSwitch(when)
 	now := g[0]
 	if w.was.Trial && !now.Trial && now.Primary == w.was.Primary {
 		version := w.slots[now.Primary].chunks[0]
@@ -417,7 +419,7 @@ func (w *world) boot() (*machine, error) {
 }
 
 func (w *world) options(m *machine, e *engine) Options {
-	return Options{Compatible: "board", Version: m.version, DataDir: "/nonexistent", Boot: w.control(m), Engine: e,
+	return Options{Compatible: "board", Version: m.version, DataDir: "/nonexistent", Boot: w.switched(m), Engine: e,
 		Health: m, Watchdog: m, System: m, Deadline: time.Minute, WaiveEnvID: w.waive}
 }
 
