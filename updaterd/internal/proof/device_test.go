@@ -31,6 +31,7 @@ type board struct {
 	envSize int64 // of one copy; the second one follows it
 	filler  int   // bytes of other variables
 	large   bool  // sectors of 4 KiB, not 512 bytes
+	order   bool  // scheme bootorder
 	lock    string
 }
 
@@ -83,7 +84,9 @@ func (b board) factory(empty bool) *medium.State {
 	s.AddDisk(envDisk, make([]byte, 2*b.envSize))
 	m := medium.New(s)
 	u := b.uboot(m)
-	if empty {
+	if empty && b.order {
+		u.Default["BOOT_ORDER"] = "A"
+	} else if empty {
 		u.Default["boot_bad"] = "b"
 	}
 	if err := u.Format(); err != nil {
@@ -103,6 +106,9 @@ func (b board) store(m *medium.Medium) uboot.Store {
 // uboot is U-Boot on the media.
 func (b board) uboot(m *medium.Medium) *ubootmodel.Board {
 	env := ubootmodel.Factory("a")
+	if b.order {
+		env = ubootmodel.FactoryOrder("a")
+	}
 	env["env_id"] = "factory"
 	// Behind the variables that change lie others, so that a copy that is written
 	// differs in several sectors.
@@ -183,7 +189,7 @@ func (d *device) boot() (*run, error) {
 		case !whole:
 			return nil, fmt.Errorf("2: U-Boot started slot %s, which is not complete", start.Slot)
 		}
-		if g := d.generations(d.m.State()); len(g) > 0 && g[0].trial {
+		if g := d.generations(d.m.State()); len(g) > 0 && g[0].trial && g[0].primary == start.Slot {
 			if d.trials[version]++; d.trials[version] > 12 {
 				return nil, fmt.Errorf("6: version %d was started %d times on trial", version, d.trials[version])
 			}
@@ -264,8 +270,16 @@ func (d *device) daemon(r *run, halt func(context.Context, update.Progress)) (*u
 	if err != nil {
 		return nil, err
 	}
+	scheme := uboot.Scheme{Name: uboot.Bootcount, Started: r.start.Slot, BootID: r.id}
+	if d.order {
+		scheme.Name = uboot.Bootorder
+	}
+	control, err := uboot.NewScheme(d.store(d.m), scheme)
+	if err != nil {
+		return nil, err
+	}
 	updater, err = update.New(update.Options{
-		Compatible: "board", Version: fmt.Sprint(r.version), DataDir: dataDir, Files: d.m, Boot: uboot.New(d.store(d.m)),
+		Compatible: "board", Version: fmt.Sprint(r.version), DataDir: dataDir, Files: d.m, Boot: control,
 		Engine: engine{e, halt}, Health: r, System: r, Deadline: time.Minute,
 	})
 	return updater, err

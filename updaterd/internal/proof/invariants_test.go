@@ -71,10 +71,13 @@ type generation struct {
 	primary bootctl.Slot
 	trial   bool
 	bad     []string
+	// spent are the slots whose starts are used up, in scheme bootorder: they
+	// are not started either, until the daemon fills them up again.
+	spent []string
 }
 
 func (g generation) String() string {
-	return fmt.Sprintf("copy %d: primary %s, trial %v, bad %v", g.copy+1, g.primary, g.trial, g.bad)
+	return fmt.Sprintf("copy %d: primary %s, trial %v, bad %v, spent %v", g.copy+1, g.primary, g.trial, g.bad, g.spent)
 }
 
 // generations are what the intact copies say, the one in force first.
@@ -87,13 +90,29 @@ func (b board) generations(s *medium.State) []generation {
 		if i < 0 || i > 1 || !copies[i].Valid {
 			continue
 		}
-		e, err := uboot.Parse(copies[i].Data)
-		if err != nil {
-			continue
+		if e, err := uboot.Parse(copies[i].Data); err == nil {
+			list = append(list, b.generation(i, e))
 		}
-		list = append(list, generation{i, bootctl.Slot(e.Get("boot_slot")), e.Get("upgrade_available") == "1", strings.Fields(e.Get("boot_bad"))})
 	}
 	return list
+}
+
+func (b board) generation(i int, e *uboot.Env) generation {
+	g := generation{copy: i, trial: e.Get("upgrade_available") == "1"}
+	if !b.order {
+		g.primary, g.bad = bootctl.Slot(e.Get("boot_slot")), strings.Fields(e.Get("boot_bad"))
+		return g
+	}
+	order := strings.Fields(strings.ToLower(e.Get("BOOT_ORDER")))
+	g.primary = bootctl.Slot(order[0])
+	for _, slot := range []string{"a", "b"} {
+		if !slices.Contains(order, slot) {
+			g.bad = append(g.bad, slot)
+		} else if e.Get("BOOT_"+strings.ToUpper(slot)+"_LEFT") == "0" {
+			g.spent = append(g.spent, slot)
+		}
+	}
+	return g
 }
 
 // Versions 0 and 1 were confirmed at the factory.

@@ -101,7 +101,7 @@ func TestTheProofCanFail(t *testing.T) {
 	start, log := b.recorded(t, sc)
 	for i, m := range mutations {
 		t.Run(m.name, func(t *testing.T) {
-			points, _ := b.cuts(start, m.make(slices.Clone(log)), uint64(i))
+			points, _ := b.cuts(start, m.make(slices.Clone(log)), uint64(i), 0)
 			wanted := func(fault string) bool { return strings.Contains(fault, m.want) }
 			tr := trial{board: b, T: t, sc: sc, until: func(faults []string) bool { return slices.ContainsFunc(faults, wanted) }}
 			tr.try(points)

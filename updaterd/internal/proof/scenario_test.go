@@ -30,6 +30,8 @@ type scenario struct {
 	block  string
 	// empty is a device that came without a system in slot b.
 	empty bool
+	// order is a device with scheme bootorder.
+	order bool
 	// end
 	outcome update.Outcome // of the last release
 	slot    bootctl.Slot   // that runs in the end
@@ -50,6 +52,9 @@ var scenarios = []scenario{
 	{name: "cancelled before the reboot", releases: []int{2}, cancel: []update.State{update.StatePendingReboot, update.StateTrial}, outcome: update.Cancelled, slot: "a"},
 	{name: "a second update", releases: []int{2, 3}, opt: reboot, outcome: update.Success, slot: "a"},
 	{name: "another after a failed one", releases: []int{2, 3}, opt: reboot, good: map[int]string{2: "unhealthy"}, outcome: update.Success, slot: "b"},
+	{name: "success in order", order: true, empty: true, releases: []int{2}, opt: reboot, outcome: update.Success, slot: "b"},
+	{name: "unhealthy in order", order: true, releases: []int{2}, opt: reboot, good: map[int]string{2: "unhealthy"}, outcome: update.RolledBack, slot: "a"},
+	{name: "never starts in order", order: true, empty: true, releases: []int{2}, opt: reboot, good: map[int]string{2: "never starts"}, outcome: update.RolledBack, slot: "a"},
 }
 
 // settle starts the device until what the scenario wants has come about, in a
