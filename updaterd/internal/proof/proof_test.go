@@ -217,7 +217,6 @@ func TestEveryCut(t *testing.T) {
 			tr.try(points)
 			report(t, tr.bad)
 			n.lives, n.doubles = tr.lives, tr.doubles
-			t.Log(n)
 			total.add(n)
 		})
 	}
