@@ -47,8 +47,7 @@ func openEnvironment(c *config.Config, started bootctl.Slot) (*uboot.Control, er
 	return uboot.Open(uboot.Options{Config: c.Boot.FwEnvConfig, Scheme: scheme})
 }
 
-// restore writes a lost environment anew, from the configured defaults. The
-// switches follow it by themselves.
+// restore writes a lost environment anew, from the configured defaults.
 func restore(c *config.Config, change bootctl.Change) error {
 	defaults, err := uboot.ReadText(c.Boot.Defaults)
 	if err != nil {

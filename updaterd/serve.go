@@ -154,7 +154,12 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		Uptime: machine.Uptime, ImageFloor: release.Floor, ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,
 	}
 	if c.Boot.Defaults != "" {
-		options.Restore = func(change bootctl.Change) error { return restore(c, change) }
+		options.Restore = func(change bootctl.Change) error {
+			if err := restore(c, change); err != nil {
+				return err
+			}
+			return control.Settle() // it could not while there was nothing to follow
+		}
 	}
 	updater, err = update.New(options)
 	return updater, err
