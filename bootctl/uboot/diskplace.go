@@ -13,6 +13,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/updaterd/updaterd/bootctl/emmc"
 )
 
 // sector is the unit in which disks write. Two copies must not share one.
@@ -35,13 +37,11 @@ type disk interface {
 
 // diskPlace is a copy in a regular file or on a block device.
 type diskPlace struct {
-	l    Location // its offset counts from the start
-	open func(path string, flags int) (disk, error)
-	// protection is the file in sysfs that holds 1 while the kernel lets nobody
-	// write to the device, or "": eMMC boot partitions have one.
-	protection string
-	unit       int64  // of the medium, in which a write may damage what is beside it
-	unitName   string // what it is called
+	l        Location // its offset counts from the start
+	open     func(path string, flags int) (disk, error)
+	guard    emmc.Guard
+	unit     int64  // of the medium, in which a write may damage what is beside it
+	unitName string // what it is called
 }
 
 // findDisk checks a location in a regular file or on a block device.
@@ -93,9 +93,7 @@ func (p *diskPlace) look(sysfs string, device uint64) {
 		return
 	}
 	dir := filepath.Join(sysfs, "dev/block", link)
-	if path := filepath.Join(dir, "force_ro"); readAttribute(path) != "" {
-		p.protection = path
-	}
+	p.guard = emmc.GuardOf(sysfs, device)
 	whole := dir
 	if readAttribute(filepath.Join(dir, "partition")) != "" {
 		whole = filepath.Dir(dir)
@@ -197,13 +195,13 @@ func alignedBuffer(n int) []byte {
 // write harmless. A new file that takes the name would not do: U-Boot reads file
 // systems without replaying their journal, so it may not see the new name yet.
 func (p *diskPlace) write(image []byte) (err error) {
-	protect, err := p.unprotect()
+	restore, err := p.guard.Lift()
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if perr := protect(); err == nil {
-			err = perr
+		if rerr := restore(); err == nil {
+			err = rerr
 		}
 	}()
 	d, err := p.open(p.l.Path, os.O_RDWR)
@@ -222,32 +220,4 @@ func (p *diskPlace) write(image []byte) (err error) {
 		return err
 	}
 	return d.Forget(p.l.Offset, p.l.Size)
-}
-
-// unprotect lets the kernel write to an eMMC boot partition; protect undoes
-// that. A power cut in between leaves nothing behind: every start of the kernel
-// protects them anew. A partition that somebody has unprotected stays so.
-func (p *diskPlace) unprotect() (protect func() error, err error) {
-	if p.protection == "" || readAttribute(p.protection) != "1" {
-		return func() error { return nil }, nil
-	}
-	if err := writeAttribute(p.protection, "0"); err != nil {
-		return nil, fmt.Errorf("make the boot partition writable: %w", err)
-	}
-	return func() error {
-		if err := writeAttribute(p.protection, "1"); err != nil {
-			return fmt.Errorf("make the boot partition read-only again: %w", err)
-		}
-		return nil
-	}, nil
-}
-
-func writeAttribute(path, value string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = f.WriteString(value)
-	return err
 }

@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/updaterd/updaterd/bootctl/emmc"
 )
 
 // A device is what a slot's content is on.
@@ -39,8 +41,8 @@ type slotFile struct {
 	size   int64
 	buf    []byte // aligned
 
-	protected string // the switch that forbids writing, "" if there is none
-	allowed   bool   // it was cleared
+	guard   emmc.Guard
+	restore func() error // the guard; nil until it was lifted
 }
 
 // openDevice opens a slot's device. For writing, a block device is claimed: it
@@ -92,10 +94,7 @@ func openFileWith(path string, write bool, exclusive int) (*slotFile, error) {
 		return nil, err
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); write && ok && !info.Mode().IsRegular() {
-		if d.protected, err = forceRO("/sys", uint64(st.Rdev)); err != nil {
-			f.Close()
-			return nil, err
-		}
+		d.guard = emmc.GuardOf("/sys", uint64(st.Rdev))
 	}
 	d.openDirect(path, info)
 	return d, nil
@@ -130,7 +129,9 @@ func (d *slotFile) Close() error {
 		d.direct.Close()
 	}
 	err := d.f.Close()
-	d.protect() // not before: the kernel may have something left to write
+	if d.restore != nil { // not before: the kernel may have something left to write
+		_ = d.restore() // the content does not depend on it
+	}
 	return err
 }
 
@@ -139,8 +140,12 @@ func (d *slotFile) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 || int64(len(p)) > d.size-off {
 		return 0, fmt.Errorf("write %d bytes at %d: beyond the end at %d", len(p), off, d.size)
 	}
-	if err := d.allow(); err != nil {
-		return 0, err
+	if d.restore == nil { // only now: a device that is only inspected stays as it was
+		restore, err := d.guard.Lift()
+		if err != nil {
+			return 0, err
+		}
+		d.restore = restore
 	}
 	n, err := d.f.WriteAt(p, off)
 	if n > 0 {

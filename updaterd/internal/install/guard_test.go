@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/updaterd/updaterd/bootctl/emmc"
 )
 
 // A boot partition of an eMMC is writable only from the first write to the end.
@@ -23,10 +25,7 @@ func TestForceRO(t *testing.T) {
 
 	path := write(t, filepath.Join(t.TempDir(), "slot"), make([]byte, 8192))
 	d := must(openSlotFile(path, true))
-	d.protected = must(forceRO(sys, unix.Mkdev(179, 8)))
-	if d.protected != flag {
-		t.Fatalf("forceRO = %q, want %q", d.protected, flag)
-	}
+	d.guard = emmc.GuardOf(sys, unix.Mkdev(179, 8))
 	if _, err := d.ReadAt(make([]byte, 10), 0); err != nil || now() != "1" {
 		t.Errorf("after reading: %v, force_ro = %s", err, now())
 	}
@@ -41,20 +40,27 @@ func TestForceRO(t *testing.T) {
 
 	// Who only inspects changes nothing.
 	d = must(openSlotFile(path, true))
-	d.protected = flag
+	d.guard = emmc.GuardOf(sys, unix.Mkdev(179, 8))
 	write(t, flag, []byte("untouched"))
 	if d.Close(); now() != "untouched" {
 		t.Errorf("closing wrote %q", now())
 	}
 
+	// Neither a guard that somebody else has lifted is changed, nor a device that has none.
 	write(t, flag, []byte("0\n"))
 	for _, device := range []uint64{unix.Mkdev(179, 8), unix.Mkdev(8, 0)} {
-		if got, err := forceRO(sys, device); got != "" || err != nil {
-			t.Errorf("forceRO of a device that may be written = %q, %v", got, err)
+		d = must(openSlotFile(path, true))
+		d.guard = emmc.GuardOf(sys, device)
+		if _, err := d.WriteAt([]byte("x"), 0); err != nil {
+			t.Error(err)
+		}
+		if d.Close(); now() != "0" {
+			t.Errorf("closing a device that may be written set force_ro = %s", now())
 		}
 	}
 	d = must(openSlotFile(path, true))
-	d.protected = filepath.Join(sys, "gone", "force_ro")
+	d.guard = emmc.GuardOf(sys, unix.Mkdev(179, 8))
+	must(0, os.Remove(flag))
 	if _, err := d.WriteAt([]byte("y"), 0); err == nil || string(must(os.ReadFile(path))[:1]) != "x" {
 		t.Errorf("a device that cannot be made writable was written: %v", err)
 	}
