@@ -134,6 +134,25 @@ func (t *FrameTable) Frames(i int) iter.Seq2[int, Frame] {
 	}
 }
 
+// Frame is frame k of chunk i. One that is not there has no bytes, and lies where
+// the next one does.
+func (t *FrameTable) Frame(i, k int) Frame {
+	span := t.spans[i]
+	if span.entry < 0 {
+		return Frame{Offset: span.data}
+	}
+	n := t.img.FrameCount(t.r, i)
+	next, entries := span.data, t.table[span.entry*FrameEntrySize:]
+	for range min(k, n) {
+		next += int64(binary.LittleEndian.Uint32(entries) & maxLength)
+		entries = entries[FrameEntrySize:]
+	}
+	if k >= n {
+		return Frame{Offset: next}
+	}
+	return parseFrame(entries, next)
+}
+
 // Zero tells whether chunk i is all zeros.
 func (t *FrameTable) Zero(i int) bool { return t.spans[i].entry < 0 }
 
@@ -170,7 +189,7 @@ func (t *FrameTable) missing(found *blocks.Search) iter.Seq[blocks.Range] {
 func parseFrame(b []byte, offset int64) Frame {
 	word := binary.LittleEndian.Uint32(b)
 	return Frame{
-		Kind: Encoding(word >> 24), Offset: offset, Length: int(word & 0xffffff),
+		Kind: Encoding(word >> 24), Offset: offset, Length: int(word & maxLength),
 		Content: blocks.Hash(binary.LittleEndian.Uint64(b[4:])), digest: [frameDigestSize]byte(b[12:]),
 	}
 }

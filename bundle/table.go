@@ -12,6 +12,9 @@ import (
 // docs/bundle-format.md#recipe-table.
 const EntrySize = 4 + DigestSize
 
+// maxLength is what an entry of any table has room for beside its encoding.
+const maxLength = 1<<24 - 1
+
 // Encoding says how a chunk's bytes are to be read.
 type Encoding uint8
 
@@ -110,7 +113,7 @@ func parseTable(img *Image, r *Recipe, b []byte) ([]Entry, error) {
 	for i := range Order(n) {
 		raw := b[i*EntrySize:]
 		word := binary.LittleEndian.Uint32(raw)
-		e := Entry{Kind: Encoding(word >> 24), Offset: next, Length: int(word & 0xffffff), Digest: Digest(raw[4:])}
+		e := Entry{Kind: Encoding(word >> 24), Offset: next, Length: int(word & maxLength), Digest: Digest(raw[4:])}
 		if err := e.validate(r, i, img.ChunkLength(i)); err != nil {
 			return nil, fmt.Errorf("chunk %d: %w", i, err)
 		}

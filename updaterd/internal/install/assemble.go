@@ -7,16 +7,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 
 	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
 
-// lookup finds out where the frames of the needed chunks are, and lists those
+// lookup finds out where the frames of the needed chunks are, and yields those
 // that neither slot has.
-func (w *work) lookup(ctx context.Context, s *slot) ([]int, error) {
+func (w *work) lookup(ctx context.Context, s *slot) (iter.Seq[int], error) {
 	if len(s.need) == 0 {
-		return nil, nil
+		return slices.Values(s.need), nil
 	}
 	need := make([]bool, s.ChunkCount())
 	for _, i := range s.need {
@@ -26,7 +28,7 @@ func (w *work) lookup(ctx context.Context, s *slot) ([]int, error) {
 	if s.found, err = w.p.search(ctx, s.image, need); err != nil {
 		return nil, err
 	}
-	return s.found.missing(s.need), nil
+	return s.found.missing(slices.Values(s.need)), nil
 }
 
 // assemble makes chunk i, in its place in the window, of frames that the slots
@@ -161,7 +163,7 @@ func (a *assembly) replace(ctx context.Context, f feed, lost []int) error {
 	for n, k := range lost {
 		list[n] = a.unit(k)
 	}
-	for _, r := range join(a.units, list, 0) {
+	for r := range join(a.units, slices.Values(list), 0) {
 		b := make([]byte, r.n)
 		err := a.p.region(ctx, r.off, b, func(b []byte) error {
 			for n, u := range list {

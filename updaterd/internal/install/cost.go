@@ -68,8 +68,7 @@ func (p *plan) estimate(ctx context.Context) error {
 		if err := p.tables(ctx, img); err != nil {
 			return err
 		}
-		all := slices.Collect(bundle.Order(img.ChunkCount()))
-		need := make([]bool, len(all))
+		need := make([]bool, img.ChunkCount())
 		for i := range need {
 			need[i] = true
 		}
@@ -83,7 +82,7 @@ func (p *plan) estimate(ctx context.Context) error {
 			known = false
 			continue // all of it is the most that it can cost
 		}
-		data := length(join(img.units, found.missing(all), 0))
+		data := length(join(img.units, found.missing(bundle.Order(img.ChunkCount())), 0))
 		found.Close()
 		img.data = min(img.data, data)
 		if img.expected() >= full.Download(img.Image) {

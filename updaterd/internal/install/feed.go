@@ -5,6 +5,8 @@ package install
 import (
 	"context"
 	"io"
+	"iter"
+	"slices"
 
 	"github.com/updaterd/updaterd/bootctl/durable"
 )
@@ -25,7 +27,7 @@ func (w *work) supply(ctx context.Context, s *slot) error {
 	if s.origin != "" {
 		return nil
 	}
-	need := s.need
+	need := slices.Values(s.need)
 	if s.frames != nil {
 		var err error
 		if need, err = w.lookup(ctx, s); err != nil {
@@ -33,18 +35,13 @@ func (w *work) supply(ctx context.Context, s *slot) error {
 		}
 	}
 	if w.p.key.mode == ModeStream {
-		s.feed = &streamFeed{p: w.p, units: s.units, need: need, buf: w.encoded}
+		s.feed = newStreamFeed(w.p, s.units, need, w.encoded)
 		return w.p.within(w.ahead())
 	}
 	feed := openStored(s.image, s.store, w.encoded)
 	s.feed = feed
-	var lost []int
-	for _, u := range need {
-		if _, n := s.units.place(u); feed.at[u] < 0 && n > 0 {
-			lost = append(lost, u)
-		}
-	}
-	if len(lost) == 0 {
+	lost := feed.absent(need)
+	if _, some := first(lost); !some {
 		return nil
 	}
 	// The slots had them when Download looked, and have them no longer.
@@ -65,17 +62,27 @@ type storedFeed struct {
 }
 
 func openStored(img *image, store store, buf []byte) *storedFeed {
-	s := &storedFeed{units: img.units, buf: buf, at: img.locate(nil, 0)}
-	// A file that is missing is one that has no chunks.
-	f, err := store.files.Open(store.path(storeKey(img.recipe), fileData))
-	if err != nil {
-		return s
+	s := &storedFeed{units: img.units, buf: buf}
+	size := int64(0) // a file that is missing is one that has no chunks
+	if f, err := store.files.Open(store.path(storeKey(img.recipe), fileData)); err == nil {
+		s.f = f
+		if info, err := f.Stat(); err == nil {
+			size = info.Size()
+		}
 	}
-	s.f = f
-	if info, err := f.Stat(); err == nil {
-		s.at = img.locate(store.runsOf(img), info.Size())
-	}
+	s.at = img.locate(store.runsOf(img), size)
 	return s
+}
+
+// absent yields those of some units that are not stored.
+func (s *storedFeed) absent(need iter.Seq[int]) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for u := range need {
+			if _, n := s.units.place(u); s.at[u] < 0 && n > 0 && !yield(u) {
+				return
+			}
+		}
+	}
 }
 
 func (s *storedFeed) next(_ context.Context, u int) ([]byte, error) {
@@ -102,7 +109,8 @@ func (s *storedFeed) Close() error {
 type streamFeed struct {
 	p     *plan
 	units units
-	need  []int // not yet delivered
+	need  []bool // by unit: not yet delivered
+	asked int    // the unit that was asked for last
 	buf   []byte
 
 	run     io.ReadCloser
@@ -110,17 +118,23 @@ type streamFeed struct {
 	base    int64 // of the payload when the run was opened
 }
 
-func (s *streamFeed) next(ctx context.Context, u int) ([]byte, error) {
-	for len(s.need) > 0 && s.need[0] != u {
-		s.need = s.need[1:]
+func newStreamFeed(p *plan, all units, need iter.Seq[int], buf []byte) *streamFeed {
+	s := &streamFeed{p: p, units: all, need: make([]bool, all.count()), asked: nth(all, 0), buf: buf}
+	for u := range need {
+		s.need[u] = true
 	}
-	if len(s.need) == 0 {
+	return s
+}
+
+func (s *streamFeed) next(ctx context.Context, u int) ([]byte, error) {
+	if !s.need[u] {
 		return nil, nil // it was delivered
 	}
+	s.asked = u
 	off, n := s.units.place(u)
 	b := s.buf[:n]
 	if n == 0 {
-		s.need = s.need[1:]
+		s.need[u] = false
 		return b, nil
 	}
 	for {
@@ -131,7 +145,7 @@ func (s *streamFeed) next(ctx context.Context, u int) ([]byte, error) {
 			s.at += int64(n)
 		}
 		if err == nil {
-			s.need = s.need[1:]
+			s.need[u] = false
 			return b, nil
 		}
 		s.Close()
@@ -152,7 +166,8 @@ func (s *streamFeed) seek(ctx context.Context, off int64) error {
 	if err := s.p.connect(); err != nil {
 		return err
 	}
-	n := join(s.units, s.need, off)[0].n
+	wanted, _ := first(join(s.units, s.left(), off))
+	n := wanted.n
 	if err := s.p.within(n); err != nil {
 		return err
 	}
@@ -164,7 +179,11 @@ func (s *streamFeed) seek(ctx context.Context, off int64) error {
 	return nil
 }
 
-func (s *streamFeed) ahead() int64 { return length(join(s.units, s.need, 0)) }
+// left yields what was not delivered from the unit on that was asked for last:
+// those before it were not of use.
+func (s *streamFeed) left() iter.Seq[int] { return inOrder(s.units, s.need, s.asked) }
+
+func (s *streamFeed) ahead() int64 { return length(join(s.units, s.left(), 0)) }
 
 func (s *streamFeed) Close() error {
 	if s.run == nil {

@@ -306,14 +306,6 @@ func (img *image) parse(chunks, table []byte) error {
 	return nil
 }
 
-// perChunk is the number of units of a chunk.
-func (img *image) perChunk() int {
-	if img.frames != nil {
-		return img.frames.per
-	}
-	return 1
-}
-
 // is reports whether b is chunk i. A large image may be mostly zeros, and those
 // are compared many times faster than hashed.
 func (img *image) is(i int, b []byte) bool {

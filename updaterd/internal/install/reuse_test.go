@@ -342,17 +342,19 @@ func TestSlotChangesAfterDownload(t *testing.T) {
 	}
 }
 
+func bytesOf(runs []run) int64 { return length(slices.Values(runs)) }
+
 func TestLocate(t *testing.T) {
 	_, v2 := systems()
 	_, bimg, rec, entries := recipe(t, build(t, nil, "rootfs", nil, v2), "full")
 	img := &image{Image: bimg, recipe: rec, entries: entries, units: chunkUnits(entries)}
 	start := func(i int) int64 { return entries[i].Offset - rec.Data.Offset }
-	all := join(chunkUnits(entries), slices.Collect(bundle.Order(len(entries))), rec.Data.Offset)
+	all := slices.Collect(join(chunkUnits(entries), bundle.Order(len(entries)), rec.Data.Offset))
 	if len(all) != 1 || all[0] != (run{0, rec.Data.Length}) {
 		t.Fatalf("all chunks make %v", all)
 	}
-	two := join(chunkUnits(entries), []int{2, 8, 9}, rec.Data.Offset)
-	at := img.locate(two, length(two))
+	two := slices.Collect(join(chunkUnits(entries), slices.Values([]int{2, 8, 9}), rec.Data.Offset))
+	at := img.locate(two, bytesOf(two))
 	for i, got := range at {
 		want := map[int]int64{2: 0, 8: int64(entries[2].Length), 9: int64(entries[2].Length + entries[8].Length)}[i]
 		if i != 2 && i != 8 && i != 9 {
@@ -364,14 +366,14 @@ func TestLocate(t *testing.T) {
 	}
 	// The last copy counts, if it is there in full.
 	again := append(two, run{start(8) - 5, int64(entries[8].Length) + 5})
-	if at := img.locate(again, length(again)); at[8] != length(two)+5 {
-		t.Errorf("second copy is at %d, want %d", at[8], length(two)+5)
+	if at := img.locate(again, bytesOf(again)); at[8] != bytesOf(two)+5 {
+		t.Errorf("second copy is at %d, want %d", at[8], bytesOf(two)+5)
 	}
-	if at := img.locate(again, length(again)-1); at[8] != int64(entries[2].Length) {
+	if at := img.locate(again, bytesOf(again)-1); at[8] != int64(entries[2].Length) {
 		t.Errorf("with a torn second copy the chunk is at %d", at[8])
 	}
-	for n, want := range map[int64]int{0: 0, 1: 1, two[0].n: 1, two[0].n + 1: 2, length(two): 2, length(two) + 9: 2} {
-		if got := cutAt(slices.Clone(two), n); len(got) != want || length(got) != min(n, length(two)) {
+	for n, want := range map[int64]int{0: 0, 1: 1, two[0].n: 1, two[0].n + 1: 2, bytesOf(two): 2, bytesOf(two) + 9: 2} {
+		if got := cutAt(slices.Clone(two), n); len(got) != want || bytesOf(got) != min(n, bytesOf(two)) {
 			t.Errorf("cut at %d: %v", n, got)
 		}
 	}
@@ -397,7 +399,7 @@ func FuzzRuns(f *testing.F) {
 				t.Fatalf("chunk %d is at %d of %d", i, at, size)
 			}
 		}
-		if n := length(cutAt(runs, max(0, size))); n > max(0, size) {
+		if n := bytesOf(cutAt(runs, max(0, size))); n > max(0, size) {
 			t.Fatalf("cut at %d leaves %d", size, n)
 		}
 	})

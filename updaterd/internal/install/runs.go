@@ -3,34 +3,46 @@
 package install
 
 import (
-	"cmp"
 	"encoding/binary"
-	"slices"
+	"iter"
+	"sort"
+
+	"github.com/updaterd/updaterd/bundle/blocks"
 )
 
 // A run is a range of a recipe's data: units that are neighbours there.
 type run struct{ off, n int64 }
 
-// join makes runs, by their offset from start, of the units in need, which lists
-// them in the order of the data. Units without bytes make none.
-func join(all units, need []int, start int64) (runs []run) {
-	for _, u := range need {
-		off, n := all.place(u)
-		if off -= start; n == 0 {
-			continue
+// join makes runs, by their offset from start, of the units in need, which come
+// in the order of the data. Units without bytes make none.
+func join(all units, need iter.Seq[int], start int64) iter.Seq[run] {
+	pieces := func(yield func(blocks.Range) bool) {
+		for u := range need {
+			if off, n := all.place(u); !yield(blocks.Range{Offset: off - start, Length: int64(n)}) {
+				return
+			}
 		}
-		if k := len(runs) - 1; k >= 0 && off-(runs[k].off+runs[k].n) <= all.gap() {
-			runs[k].n = off + int64(n) - runs[k].off
-			continue
-		}
-		runs = append(runs, run{off, int64(n)})
 	}
-	return runs
+	return func(yield func(run) bool) {
+		for r := range blocks.Ranges(pieces, all.gap()) {
+			if !yield(run{r.Offset, r.Length}) {
+				return
+			}
+		}
+	}
+}
+
+// first is what a sequence begins with, if with anything.
+func first[T any](all iter.Seq[T]) (v T, ok bool) {
+	for v := range all {
+		return v, true
+	}
+	return v, false
 }
 
 // length is the number of bytes in runs.
-func length(runs []run) (n int64) {
-	for _, r := range runs {
+func length(runs iter.Seq[run]) (n int64) {
+	for r := range runs {
 		n += r.n
 	}
 	return n
@@ -87,22 +99,22 @@ func (img *image) locate(runs []run, size int64) []int64 {
 	for u := range at {
 		at[u] = -1
 	}
-	order := slices.AppendSeq(make([]int, 0, len(at)), img.units.order())
 	start, base := img.recipe.Data.Offset, int64(0)
 	for _, r := range runs {
-		k, _ := slices.BinarySearchFunc(order, start+r.off, func(u int, off int64) int {
-			from, _ := img.units.place(u)
-			return cmp.Compare(from, off)
+		k := sort.Search(len(at), func(k int) bool {
+			off, _ := img.units.place(nth(img.units, k))
+			return off >= start+r.off
 		})
-		for ; k < len(order); k++ {
-			off, n := img.units.place(order[k])
+		for ; k < len(at); k++ {
+			u := nth(img.units, k)
+			off, n := img.units.place(u)
 			skip := off - start - r.off
 			end := skip + int64(n)
 			if end > r.n || base+end > size {
 				break
 			}
 			if n > 0 {
-				at[order[k]] = base + skip
+				at[u] = base + skip
 			}
 		}
 		if base += r.n; base >= size {

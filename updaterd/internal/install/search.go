@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"iter"
 	"path/filepath"
 
 	"github.com/updaterd/updaterd/bootctl"
@@ -93,17 +94,17 @@ func (f *found) read(u int, b []byte) []byte {
 	return b
 }
 
-// missing lists the frames of a list of chunks that are to be fetched.
-func (f *found) missing(chunks []int) []int {
-	list := make([]int, 0, len(chunks)*f.img.frames.per)
-	for _, i := range chunks {
-		for k, frame := range f.img.frames.Frames(i) {
-			if _, ok := f.place(i, k, frame); !ok && frame.Length > 0 {
-				list = append(list, i*f.img.frames.per+k)
+// missing yields the frames of chunks that are to be fetched.
+func (f *found) missing(chunks iter.Seq[int]) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i := range chunks {
+			for k, frame := range f.img.frames.Frames(i) {
+				if _, ok := f.place(i, k, frame); !ok && frame.Length > 0 && !yield(i*f.img.frames.per+k) {
+					return
+				}
 			}
 		}
 	}
-	return list
 }
 
 // scan gives the hashes of a slot's blocks to what emit returns. A slot of which

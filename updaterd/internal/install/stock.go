@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
+	"slices"
 
 	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
@@ -43,14 +45,14 @@ func (p *plan) survey(ctx context.Context, img *image, buf []byte) (*stock, erro
 	return s, s.look(ctx)
 }
 
-// restock fetches and stores a list of chunks that Download did not store.
-func (p *plan) restock(ctx context.Context, img *image, list []int, buf []byte) error {
+// restock fetches and stores units that Download did not store.
+func (p *plan) restock(ctx context.Context, img *image, list iter.Seq[int], buf []byte) error {
 	s := p.newStock(img, buf)
 	for i := range s.here {
 		s.here[i] = true
 	}
-	for _, i := range list {
-		s.here[i] = false
+	for u := range list {
+		s.here[u] = false
 	}
 	if err := s.check(ctx); err != nil {
 		return err
@@ -74,11 +76,10 @@ func (s store) runsOf(img *image) []run {
 
 // check verifies what is stored.
 func (s *stock) check(ctx context.Context) error {
-	s.runs, s.size = s.p.e.store.runsOf(s.img), 0
-	s.at = s.img.locate(s.runs, 0)
+	s.runs, s.size, s.at = s.p.e.store.runsOf(s.img), 0, nil
 	f, err := s.p.e.store.files.Open(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		s.runs = nil
+		s.runs, s.at = nil, s.img.locate(nil, 0)
 		return nil
 	}
 	if err != nil {
@@ -122,10 +123,10 @@ func stored(f io.ReaderAt, at int64, all units, u int, buf []byte) []byte {
 // chunks of which something is not stored.
 func (s *stock) look(ctx context.Context) error {
 	missing := s.missing()
-	if len(missing) == 0 {
+	if _, some := first(missing); !some {
 		return nil
 	}
-	per := s.img.perChunk()
+	per := s.img.units.perChunk()
 	dev, err := s.p.e.open(s.img.device, false)
 	if err != nil {
 		return nil // then nothing is there; Install will say what is wrong with it
@@ -137,7 +138,7 @@ func (s *stock) look(ctx context.Context) error {
 		need[i] = true
 	}
 	last := -1
-	for _, u := range missing {
+	for u := range missing {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -157,7 +158,7 @@ func (s *stock) look(ctx context.Context) error {
 		return err
 	}
 	defer found.Close()
-	for _, u := range s.missing() {
+	for u := range s.missing() {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -166,21 +167,23 @@ func (s *stock) look(ctx context.Context) error {
 	return nil
 }
 
-// missing lists the units that have to be fetched, in the order of the data.
-func (s *stock) missing() (list []int) {
-	for u := range s.img.units.order() {
-		if s.at[u] >= 0 || s.here[u] {
-			continue
-		}
-		if _, n := s.img.units.place(u); n > 0 {
-			list = append(list, u)
+// missing yields the units that have to be fetched, in the order of the data.
+func (s *stock) missing() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for k := range s.at {
+			u := nth(s.img.units, k)
+			if s.at[u] >= 0 || s.here[u] {
+				continue
+			}
+			if _, n := s.img.units.place(u); n > 0 && !yield(u) {
+				return
+			}
 		}
 	}
-	return list
 }
 
-// wanted are the runs that have to be fetched.
-func (s *stock) wanted() []run {
+// wanted yields the runs that have to be fetched.
+func (s *stock) wanted() iter.Seq[run] {
 	return join(s.img.units, s.missing(), s.img.recipe.Data.Offset)
 }
 
@@ -201,7 +204,7 @@ func (s *stock) kept() (n int64) {
 func (s *stock) fetch(ctx context.Context, tell func(int64)) error {
 	for round := 0; round < maxRounds; {
 		tell(s.kept())
-		wanted := s.wanted()
+		wanted := slices.Collect(s.wanted())
 		if len(wanted) == 0 {
 			return nil
 		}
@@ -218,14 +221,14 @@ func (s *stock) fetch(ctx context.Context, tell func(int64)) error {
 		if err := s.check(ctx); err != nil { // what came is verified before it counts
 			return err
 		}
-		missing := s.missing()
-		if err != nil || len(missing) == 0 {
+		u, some := first(s.missing())
+		if err != nil || !some {
 			continue
 		}
 		// It came, and is not what was signed. Whose fault it is, the link's, the
 		// server's or that of the medium with the store, one chunk shows.
-		if _, err := s.p.unit(ctx, s.img.units, missing[0], s.buf); err != nil {
-			return fmt.Errorf("chunk %d: %w", missing[0]/s.img.perChunk(), err)
+		if _, err := s.p.unit(ctx, s.img.units, u, s.buf); err != nil {
+			return fmt.Errorf("chunk %d: %w", u/s.img.units.perChunk(), err)
 		}
 		round++
 	}

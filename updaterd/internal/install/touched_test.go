@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"slices"
 	"testing"
 
 	"github.com/updaterd/updaterd/bundle"
@@ -65,14 +66,14 @@ func TestTouchedBlocks(t *testing.T) {
 			touched[k*blockSize+rng.IntN(blockSize)] ^= 0x20
 		}
 		list := unfit(t, data, touched)
-		runs := join(chunkUnits(full), list, 0)
-		extra := img.Full().Table.Length + length(runs)
+		runs := slices.Collect(join(chunkUnits(full), slices.Values(list), 0))
+		extra := img.Full().Table.Length + bytesOf(runs)
 		encoded := int64(0)
 		for _, i := range list {
 			encoded += int64(full[i].Length)
 		}
-		if length(runs) != encoded || len(list) == 0 || len(list) > 2*blocks {
-			t.Fatalf("%d blocks make %d chunks unfit, of %d bytes, in ranges of %d; the test proves nothing", blocks, len(list), encoded, length(runs))
+		if bytesOf(runs) != encoded || len(list) == 0 || len(list) > 2*blocks {
+			t.Fatalf("%d blocks make %d chunks unfit, of %d bytes, in ranges of %d; the test proves nothing", blocks, len(list), encoded, bytesOf(runs))
 		}
 		if blocks == 1000 && len(runs)*2 > len(list) {
 			t.Fatalf("%d chunks make %d ranges; the test proves nothing", len(list), len(runs))
@@ -171,7 +172,7 @@ func TestGoesOnAfterTheBudget(t *testing.T) {
 		if got := r.target(); !bytes.Equal(got, v2) {
 			t.Fatal("the slot is not what was installed")
 		}
-		most := length(join(chunkUnits(full), list, 0)) + 40_000
+		most := length(join(chunkUnits(full), slices.Values(list), 0)) + 40_000
 		if stats.Fetched > most || stats.Written > lengths(list, img)+firstBlock {
 			t.Errorf("%s: %+v, want at most %d bytes fetched", mode, stats, most)
 		}

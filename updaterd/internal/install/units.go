@@ -14,8 +14,8 @@ import (
 type units interface {
 	// count is above every unit's number.
 	count() int
-	// order yields the numbers in the order of the data.
-	order() iter.Seq[int]
+	// perChunk is how many of them a chunk has: chunk 0 has the first ones.
+	perChunk() int
 	// place is where the encoded bytes lie in the payload.
 	place(u int) (off int64, n int)
 	// good reports whether b are the encoded bytes.
@@ -25,11 +25,27 @@ type units interface {
 	gap() int64
 }
 
+// nth is the unit with the nth place in the data, which begins with chunk 1 and
+// ends with chunk 0. So no list of the order is kept: there may be very many.
+func nth(all units, n int) int { return (n + all.perChunk()) % all.count() }
+
+// inOrder yields the marked units from number u on, in the order of the data.
+func inOrder(all units, marked []bool, u int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		count := all.count()
+		for n := (u - all.perChunk() + count) % count; n < count; n++ {
+			if u := nth(all, n); marked[u] && !yield(u) {
+				return
+			}
+		}
+	}
+}
+
 // chunkUnits are numbered as the chunks are.
 type chunkUnits []bundle.Entry
 
 func (c chunkUnits) count() int                { return len(c) }
-func (c chunkUnits) order() iter.Seq[int]      { return bundle.Order(len(c)) }
+func (c chunkUnits) perChunk() int             { return 1 }
 func (c chunkUnits) place(u int) (int64, int)  { return c[u].Offset, c[u].Length }
 func (c chunkUnits) good(u int, b []byte) bool { return bundle.Sum(b) == c[u].Digest }
 
@@ -51,26 +67,9 @@ func newFrameUnits(img *bundle.Image, r *bundle.Recipe, t *bundle.FrameTable) *f
 
 func (f *frameUnits) count() int { return f.chunks * f.per }
 
-func (f *frameUnits) order() iter.Seq[int] {
-	return func(yield func(int) bool) {
-		for i := range bundle.Order(f.chunks) {
-			for k := range f.Frames(i) {
-				if !yield(i*f.per + k) {
-					return
-				}
-			}
-		}
-	}
-}
+func (f *frameUnits) perChunk() int { return f.per }
 
-func (f *frameUnits) frame(u int) bundle.Frame {
-	for k, frame := range f.Frames(u / f.per) {
-		if k == u%f.per {
-			return frame
-		}
-	}
-	return bundle.Frame{}
-}
+func (f *frameUnits) frame(u int) bundle.Frame { return f.Frame(u/f.per, u%f.per) }
 
 func (f *frameUnits) place(u int) (int64, int) {
 	frame := f.frame(u)

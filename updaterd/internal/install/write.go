@@ -59,7 +59,7 @@ func (w *work) write(ctx context.Context, s *slot) error {
 	for _, i := range s.unfit {
 		s.entries[i] = s.full[i]
 	}
-	feed := &streamFeed{p: w.p, units: chunkUnits(s.entries), need: s.unfit, buf: w.encoded}
+	feed := newStreamFeed(w.p, chunkUnits(s.entries), slices.Values(s.unfit), w.encoded)
 	defer feed.Close()
 	if err := w.p.within(w.ahead() + feed.ahead()); err != nil {
 		return fmt.Errorf("%d chunks have to come from the full recipe, because the source is not what the delta was made for: %w", len(s.unfit), err)
