@@ -4,6 +4,7 @@ package blocks
 
 import (
 	"iter"
+	"math"
 	"slices"
 )
 
@@ -17,12 +18,18 @@ type Place struct {
 type Search struct {
 	blocks int // in a frame
 	wanted []Hash
-	// found has the place of each wanted frame: the source's number plus one
-	// above, the number of its first block below; 0 is nowhere.
-	found []uint64
+	// found has the place of each wanted frame: one more than the number of its
+	// first block, of all that were searched; 0 is nowhere.
+	found    []uint32
+	searched uint64 // blocks
+	begins   []begin
 }
 
-const blockBits = 40
+// A begin tells which of all blocks is the first one of a source.
+type begin struct {
+	source int
+	block  uint64
+}
 
 // NewSearch begins a search for frames, which are frame bytes long, a multiple
 // of [Size], and have these hashes. Any number of them may be the same.
@@ -34,27 +41,29 @@ func NewSearch(frame int64, contents iter.Seq[Hash]) *Search {
 	s := &Search{blocks: int(frame / Size), wanted: slices.AppendSeq(make([]Hash, 0, n), contents)}
 	slices.Sort(s.wanted)
 	s.wanted = slices.Compact(s.wanted)
-	s.found = make([]uint64, len(s.wanted))
+	s.found = make([]uint32, len(s.wanted))
 	return s
 }
 
 // In searches another source: the function it returns is to be given the hash of
-// every block of the source, in order. Of several places the first one counts.
+// every block of the source, in order, and only until the next source is begun.
+// Of several places the first one counts; behind 16 TiB nothing is found.
 func (s *Search) In(source int) func(Hash) {
 	last := make([]Hash, 0, 2*s.blocks) // the end of it is the window
-	var block uint64
+	s.begins = append(s.begins, begin{source, s.searched})
+	begun := s.searched
 	return func(h Hash) {
 		if len(last) == cap(last) {
 			last = last[:copy(last, last[len(last)-s.blocks+1:])]
 		}
 		last = append(last, h)
-		block++
-		if block < uint64(s.blocks) {
+		s.searched++
+		if s.searched-begun < uint64(s.blocks) || s.searched > math.MaxUint32 {
 			return
 		}
 		i, ok := slices.BinarySearch(s.wanted, Combine(last[len(last)-s.blocks:]))
 		if ok && s.found[i] == 0 {
-			s.found[i] = uint64(source+1)<<blockBits | block - uint64(s.blocks)
+			s.found[i] = uint32(s.searched - uint64(s.blocks) + 1)
 		}
 	}
 }
@@ -65,5 +74,10 @@ func (s *Search) Find(content Hash) (Place, bool) {
 	if !ok || s.found[i] == 0 {
 		return Place{}, false
 	}
-	return Place{int(s.found[i]>>blockBits) - 1, int64(s.found[i]&(1<<blockBits-1)) * Size}, true
+	block := uint64(s.found[i] - 1)
+	k := len(s.begins) - 1
+	for s.begins[k].block > block {
+		k--
+	}
+	return Place{s.begins[k].source, int64(block-s.begins[k].block) * Size}, true
 }

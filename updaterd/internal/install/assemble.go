@@ -89,12 +89,11 @@ type assembly struct {
 func (a *assembly) unit(k int) int { return a.i*a.frames.per + k }
 
 // reuses reports whether frame k is to be read from a slot.
-func (a *assembly) reuses(k int, frame bundle.Frame) bool {
+func (a *assembly) reuses(k int) bool {
 	if _, lost := a.lost[k]; lost || a.found == nil {
 		return false // nothing was looked for if nothing was to be written
 	}
-	_, ok := a.found.place(a.i, k, frame)
-	return ok
+	return a.found.has(a.unit(k))
 }
 
 // piece is the place of frame k.
@@ -107,7 +106,7 @@ func (a *assembly) piece(k int) []byte {
 func (a *assembly) prefix() error {
 	wanted := false
 	for k, frame := range a.frames.Frames(a.i) {
-		wanted = wanted || frame.Kind == bundle.Prefixed && !a.reuses(k, frame)
+		wanted = wanted || frame.Kind == bundle.Prefixed && !a.reuses(k)
 	}
 	if wanted && a.i > 1 {
 		if _, err := a.window.Prefix(a.recipe, a.i, a.before(a.slot)); err != nil {
@@ -121,8 +120,8 @@ func (a *assembly) prefix() error {
 // reuse reads the frames that were found, and lists those that are not there.
 func (a *assembly) reuse() (lost []int) {
 	a.reused = 0
-	for k, frame := range a.frames.Frames(a.i) {
-		if !a.reuses(k, frame) {
+	for k := range a.frames.Frames(a.i) {
+		if !a.reuses(k) {
 			continue
 		}
 		if a.found.read(a.unit(k), a.piece(k)) == nil {
@@ -202,7 +201,7 @@ func (a *assembly) decode(ctx context.Context, f feed) error {
 		return nil
 	}
 	for k, frame := range a.frames.Frames(a.i) {
-		if a.reuses(k, frame) {
+		if a.reuses(k) {
 			continue
 		}
 		enc, lost := a.lost[k]

@@ -96,14 +96,16 @@ func (w *work) run(ctx context.Context) (err error) {
 			_ = w.p.e.store.saveHead(w.p)
 		}
 	}
-	var content, encoded int64
+	var content, encoded, behind int64
 	for _, img := range w.p.images {
 		content = max(content, img.window())
 		encoded = max(encoded, img.ChunkSize)
+		// A chunk that is made of frames waits for the one before it anyway.
+		if img.ChunkSize <= behindLimit && img.recipe.Kind != bundle.KindBlocks {
+			behind = max(behind, img.ChunkSize)
+		}
 	}
-	if encoded <= behindLimit {
-		w.behind = make([]byte, encoded)
-	}
+	w.behind = make([]byte, behind)
 	w.content, w.encoded = aligned(int(content)), aligned(int(encoded))
 	for _, img := range w.p.images {
 		if err := w.p.tables(ctx, img); err != nil {

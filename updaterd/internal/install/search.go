@@ -19,10 +19,11 @@ import (
 // A found knows where in the slots of a class frames of a blocks recipe lie. It
 // is a hint: what is read is compared, and so is the chunk that is made of it.
 type found struct {
-	img    *image
-	search *blocks.Search
-	slots  [2]device // the booted slot and the target, nil if it cannot be read
-	need   []bool    // chunks that are to be written
+	img   *image
+	slots [2]device // the booted slot and the target, nil if it cannot be read
+	// at is where each frame may be read when its chunk is made: one more than
+	// twice the number of its first block, plus the number of the slot; or 0.
+	at []uint32
 }
 
 const (
@@ -30,9 +31,11 @@ const (
 	fromTarget
 )
 
-// search looks for the frames of an image in both slots: one pass over each.
+// search looks for the frames of an image in both slots: one pass over each. Of
+// the chunks it is told which ones are to be written.
 func (p *plan) search(ctx context.Context, img *image, need []bool) (*found, error) {
-	f := &found{img: img, need: need, search: blocks.NewSearch(img.recipe.Frame, img.frames.Contents())}
+	f := &found{img: img}
+	search := blocks.NewSearch(img.recipe.Frame, img.frames.Contents())
 	for k, slot := range []bootctl.Slot{fromBooted: p.target.Other(), fromTarget: p.target} {
 		dev, err := p.e.open(p.e.o.Slots[img.Class][slot], false)
 		if err != nil {
@@ -40,12 +43,42 @@ func (p *plan) search(ctx context.Context, img *image, need []bool) (*found, err
 		}
 		f.slots[k] = dev
 		// What cannot be read is not found either.
-		if err := p.scan(ctx, slot, img.Class, dev, func() func(blocks.Hash) { return f.search.In(k) }); err != nil && ctx.Err() != nil {
+		if err := p.scan(ctx, slot, img.Class, dev, func() func(blocks.Hash) { return search.In(k) }); err != nil && ctx.Err() != nil {
 			f.Close()
 			return nil, context.Cause(ctx)
 		}
 	}
+	f.at = make([]uint32, img.units.count())
+	for i := range need {
+		for k, frame := range img.frames.Frames(i) {
+			whole := int64(img.FrameLength(img.recipe, i, k)) == img.recipe.Frame
+			if frame.Kind == bundle.Zero || !whole {
+				continue
+			}
+			at, ok := search.Find(frame.Content)
+			block := at.Offset / blocks.Size
+			// A slot of 8 TiB has frames that are not found.
+			if ok && block < 1<<31-1 && (at.Source == fromBooted || img.lasts(i, at.Offset, need)) {
+				f.at[i*img.frames.per+k] = 1 + uint32(block)<<1 + uint32(at.Source)
+			}
+		}
+	}
 	return f, nil
+}
+
+// lasts reports whether a frame at an offset of the target slot is there until
+// chunk i is made. The slot changes while it is written: its first block is
+// cleared, and what is needed must not have been overwritten by then.
+func (img *image) lasts(i int, off int64, need []bool) bool {
+	if off < firstBlock {
+		return false
+	}
+	for c := int(off / img.ChunkSize); c <= int((off+img.recipe.Frame-1)/img.ChunkSize); c++ {
+		if c < len(need) && need[c] && c != i && c != 0 && (c < i || i == 0) {
+			return false
+		}
+	}
+	return true
 }
 
 func (f *found) Close() {
@@ -56,39 +89,18 @@ func (f *found) Close() {
 	}
 }
 
-// place is where frame k of chunk i may be read when the chunk is made.
-func (f *found) place(i, k int, frame bundle.Frame) (blocks.Place, bool) {
-	n := int64(f.img.FrameLength(f.img.recipe, i, k))
-	if frame.Kind == bundle.Zero || n != f.img.recipe.Frame {
-		return blocks.Place{}, false
-	}
-	at, ok := f.search.Find(frame.Content)
-	if !ok || at.Source == fromBooted {
-		return at, ok
-	}
-	// The target slot changes while it is written: its first block is cleared,
-	// and what is needed of it must not have been overwritten by then.
-	if at.Offset < firstBlock {
-		return at, false
-	}
-	for c := int(at.Offset / f.img.ChunkSize); c <= int((at.Offset+n-1)/f.img.ChunkSize); c++ {
-		if c < len(f.need) && f.need[c] && c != i && c != 0 && (c < i || i == 0) {
-			return at, false
-		}
-	}
-	return at, true
-}
+// has reports whether a frame may be read when its chunk is made.
+func (f *found) has(u int) bool { return f.at[u] != 0 }
 
 // read reads a frame from where it was found into b, which is as long as the
 // frame or longer; nil if it is not there.
 func (f *found) read(u int, b []byte) []byte {
-	per, frame := f.img.frames.per, f.img.frames.frame(u)
-	at, ok := f.place(u/per, u%per, frame)
-	if !ok || f.slots[at.Source] == nil {
+	if !f.has(u) {
 		return nil
 	}
+	at := f.at[u] - 1
 	b = b[:f.img.recipe.Frame]
-	if _, err := f.slots[at.Source].ReadAt(b, at.Offset); err != nil || blocks.Sum(b) != frame.Content {
+	if _, err := f.slots[at&1].ReadAt(b, int64(at>>1)*blocks.Size); err != nil || blocks.Sum(b) != f.img.frames.frame(u).Content {
 		return nil
 	}
 	return b
@@ -99,7 +111,7 @@ func (f *found) missing(chunks iter.Seq[int]) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for i := range chunks {
 			for k, frame := range f.img.frames.Frames(i) {
-				if _, ok := f.place(i, k, frame); !ok && frame.Length > 0 && !yield(i*f.img.frames.per+k) {
+				if u := i*f.img.frames.per + k; !f.has(u) && frame.Length > 0 && !yield(u) {
 					return
 				}
 			}
