@@ -21,11 +21,9 @@ import (
 	"github.com/updaterd/updaterd/bootctl/cli"
 	"github.com/updaterd/updaterd/updaterd/ctl"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
+	"github.com/updaterd/updaterd/updaterd/internal/install"
 	"github.com/updaterd/updaterd/updaterd/internal/machine"
 )
-
-// memoryLimit bounds the heap and what the runtime keeps for it.
-const memoryLimit = 24 << 20
 
 // version is set by the Makefile.
 var version = "unknown"
@@ -120,7 +118,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	// Garbage is collected before the daemon, its code included, has grown to the
 	// 32 MiB that it may take; GOMEMLIMIT in its environment says otherwise.
 	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(memoryLimit)
+		debug.SetMemoryLimit(install.MemoryLimit)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

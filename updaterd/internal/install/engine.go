@@ -50,6 +50,11 @@ type Remote interface {
 	Fetched() int64
 }
 
+// MemoryLimit is for [debug.SetMemoryLimit] in a process that installs: it bounds
+// the heap and what the runtime keeps for it, so that with its code the process
+// stays within 32 MiB.
+const MemoryLimit = 22 << 20
+
 // Options configure an Engine.
 type Options struct {
 	// Compatible is the kind of this device.

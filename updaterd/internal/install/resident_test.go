@@ -169,12 +169,12 @@ func (d *full) WriteAt(p []byte, off int64) (int, error) {
 	return d.device.WriteAt(p, off)
 }
 
-// TestResidentChild is the device of TestResidentMemory: a process of its own,
+// TestResidentChild is the device of the tests of resident memory: a process of its own,
 // so that what is measured is the engine.
 func TestResidentChild(t *testing.T) {
 	dir, mode := os.Getenv("UPDATERD_TEST_RESIDENT"), os.Getenv("UPDATERD_TEST_MODE")
 	if dir == "" {
-		t.Skip("part of TestResidentMemory")
+		t.Skip("part of TestResidentMemory and TestResidentFrames")
 	}
 	client := must(fetch.New(fetch.Options{}))
 	defer client.Close()
@@ -194,6 +194,15 @@ func TestResidentChild(t *testing.T) {
 				return d, err
 			}
 			return &full{d, written}, nil
+		}
+	}
+	if info := must(os.Stat(filepath.Join(dir, "b"))); info.Size() == manyTarget/blockSize*seedSize {
+		e.open = func(path string, write bool) (device, error) {
+			d, err := openDevice(path, write)
+			if err != nil {
+				return nil, err
+			}
+			return thin{d}, nil
 		}
 	}
 	r := &rig{t: t, engine: e}
@@ -228,7 +237,7 @@ func runChild(t *testing.T, dir, mode string, group *memoryGroup) (got installed
 	t.Helper()
 	begin := time.Now()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestResidentChild$", "-test.count=1")
-	cmd.Env = append(os.Environ(), "UPDATERD_TEST_RESIDENT="+dir, "UPDATERD_TEST_MODE="+mode)
+	cmd.Env = append(os.Environ(), "UPDATERD_TEST_RESIDENT="+dir, "UPDATERD_TEST_MODE="+mode, fmt.Sprint("GOMEMLIMIT=", MemoryLimit))
 	if group != nil {
 		group.admit(cmd)
 	}
@@ -258,6 +267,9 @@ func runChild(t *testing.T, dir, mode string, group *memoryGroup) (got installed
 func TestResidentMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads 20 GiB of holes")
+	}
+	if raceDetector {
+		t.Skip("the race detector takes memory of its own")
 	}
 	t.Parallel()
 	dir := t.TempDir()
