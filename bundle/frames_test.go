@@ -148,7 +148,13 @@ func FuzzFrames(f *testing.F) {
 				if f.Offset != next || f.Length < 0 || f.Length > n || f.Kind == Prefixed && (prefix == 0 || i == 0) {
 					t.Fatalf("chunk %d, frame %d = %+v of %d bytes", i, k, f, n)
 				}
+				if got := table.Frame(i, k); got != f {
+					t.Fatalf("chunk %d, frame %d = %+v on its own, %+v in order", i, k, got, f)
+				}
 				next += int64(f.Length)
+			}
+			if got := table.Frame(i, img.FrameCount(r, i)); got != (Frame{Offset: next}) {
+				t.Fatalf("behind chunk %d = %+v, want no bytes at %d", i, got, next)
 			}
 		}
 		var again []byte
