@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/updaterd/updaterd/bootctl"
 )
 
@@ -121,13 +123,17 @@ func (c *Control) anew(env *Env) error {
 	return errors.Join(failed...)
 }
 
-// misread is an error if a copy is intact after all, for who reads it with
-// another number of copies: then fw_env.config is what is wrong.
+// misread is an error if a copy may be intact after all: for who reads it with
+// another number of copies, since then fw_env.config is what is wrong, or once
+// the medium answers again. One that UBI or the flash itself calls lost is not.
 func (c *Control) misread() error {
 	_, n := c.store.Geometry()
 	for i := range n {
 		image, err := c.store.ReadCopy(i)
-		if err == nil && DecodeCopy(image, n == 1).Valid {
+		switch {
+		case errors.Is(err, unix.EIO), errors.Is(err, unix.EBADMSG), errors.Is(err, unix.EUCLEAN):
+			return fmt.Errorf("%w: the copy may be intact: switch the device off and on, and try again; if it stays so, \"updater-bootctl restore --force\" writes over it", err)
+		case err == nil && DecodeCopy(image, n == 1).Valid:
 			return fmt.Errorf("%s: correct fw_env.config, the environment is there", c.describe(i, image, n))
 		}
 	}

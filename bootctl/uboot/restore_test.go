@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/updaterd/updaterd/bootctl"
 	"github.com/updaterd/updaterd/bootctl/mtd/mtdtest"
@@ -205,6 +206,34 @@ func TestRestoreMisread(t *testing.T) {
 	}
 	if err := c.Restore(defaults(t), restored, true); err != nil {
 		t.Error(err)
+	}
+}
+
+// mute is a medium that does not answer, for a while.
+type mute struct{ *ubootmodel.Memory }
+
+func (m mute) ReadCopy(i int) ([]byte, error) {
+	return nil, fmt.Errorf("%w: %w", uboot.ErrUnreadable, unix.EIO)
+}
+
+// What cannot be read now may be intact the next time.
+func TestRestoreOfMediumThatDoesNotAnswer(t *testing.T) {
+	m := ubootmodel.NewMemory(0x400, 2)
+	board := ubootmodel.Board{Store: m, Default: ubootmodel.Factory("a")}
+	if err := board.Format(); err != nil {
+		t.Fatal(err)
+	}
+	writes := m.Writes()
+	err := uboot.New(mute{m}).Restore(defaults(t), restored, false)
+	if err == nil || !strings.Contains(err.Error(), "may be intact") || m.Writes() != writes {
+		t.Errorf("Restore = %v, after %d writes", err, m.Writes()-writes)
+	}
+	if st, err := uboot.New(m).Status(); err != nil || st.Primary != "a" || st.Copies != 2 {
+		t.Errorf("Status = %+v, %v", st, err)
+	}
+	// By hand it is written all the same; that it cannot be read back is told.
+	if err := uboot.New(mute{m}).Restore(defaults(t), restored, true); err == nil || m.Writes() != writes+2 {
+		t.Errorf("forced: Restore = %v, after %d writes", err, m.Writes()-writes)
 	}
 }
 
