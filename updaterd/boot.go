@@ -47,32 +47,6 @@ func openEnvironment(c *config.Config, started bootctl.Slot) (*uboot.Control, er
 	return uboot.Open(uboot.Options{Config: c.Boot.FwEnvConfig, Scheme: scheme})
 }
 
-// restore writes a lost environment anew, from the configured defaults.
-func restore(c *config.Config, change bootctl.Change) error {
-	defaults, err := uboot.ReadText(c.Boot.Defaults)
-	if err != nil {
-		return err
-	}
-	control, err := openEnvironment(c, machine.Claimed(schemeOf(c)))
-	if err != nil {
-		return err
-	}
-	return control.Restore(defaults, change, false)
-}
-
-// restorable tells why the configured defaults could not replace a lost environment.
-func restorable(c *config.Config) error {
-	defaults, err := uboot.ReadText(c.Boot.Defaults)
-	if err != nil {
-		return err
-	}
-	control, err := openEnvironment(c, "")
-	if err != nil {
-		return err
-	}
-	return control.Restorable(defaults)
-}
-
 // schemeOf is the scheme that is configured.
 func schemeOf(c *config.Config) uboot.Scheme {
 	s := uboot.Scheme{Name: c.Boot.Scheme}

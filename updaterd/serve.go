@@ -105,6 +105,11 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 	if err := control.Settle(); err != nil {
 		log.Error("settle switches: " + err.Error())
 	}
+	if c.Boot.Defaults != "" {
+		if err := remember(c, machine.Claimed(schemeOf(c))); err != nil {
+			log.Error(err.Error())
+		}
+	}
 	checker, err := newChecker(ctx, c)
 	if err != nil {
 		return nil, err

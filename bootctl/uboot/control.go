@@ -71,6 +71,17 @@ func NewScheme(store Store, s Scheme) (*Control, error) {
 	return &Control{store: store, scheme: s}, nil
 }
 
+// Place says where the copies are and how large they are: what else
+// fw_env.config could say is another place.
+func (c *Control) Place() string {
+	size, n := c.store.Geometry()
+	where := make([]string, n)
+	for i := range n {
+		where[i] = c.store.Where(i)
+	}
+	return fmt.Sprintf("%s, of %#x bytes", strings.Join(where, " and "), size)
+}
+
 // Env returns the environment that is in force.
 func (c *Control) Env() (*Env, error) {
 	s, err := c.readShared()
