@@ -190,7 +190,11 @@ func (b bootorder) problems(env *Env, l ledger, st bootctl.Status) []string {
 func (b bootorder) apply(env *Env, change bootctl.Change) error {
 	l := b.read(env)
 	before := b.read(env)
-	tried := b.first(l)
+	tried, over := b.first(l), b.fellBack(env, l)
+	if over && b.started == "" && change.Trial == bootctl.TrialEnd && change.Primary == "" {
+		return fmt.Errorf("end trial: %w: the kernel's command line does not say which slot runs, so slot %s may be in its last start, or given up: "+
+			"if it runs, \"updater-bootctl mark-good %s\" and \"updater-bootctl set-primary %s\" keep it; if not, \"updater-bootctl mark-bad %s\"", bootctl.ErrContract, tried, tried, tried, tried)
+	}
 	// A slot that is bad has no starts left and is not in the order: when no slot
 	// has any left, boot scripts fill up all, but they leave the order as it is;
 	// and U-Boot's own boot method wants to find every slot in it bootable.
@@ -202,6 +206,9 @@ func (b bootorder) apply(env *Env, change bootctl.Change) error {
 		giveUp(slot)
 	}
 	for _, slot := range change.NotBad {
+		if over && slot == tried && change.Primary == "" && change.Trial == bootctl.TrialKeep && b.next(l) != "" {
+			giveUp(slot) // it may be started again, but not before the slot that it fell back to
+		}
 		if !b.listed(l, slot) {
 			l.order = append(l.order, b.name(slot))
 		}
@@ -217,7 +224,7 @@ func (b bootorder) apply(env *Env, change bootctl.Change) error {
 		l.order = slices.Insert(l.order, 0, b.name(slot))
 		l.left[slot] = Tries
 	}
-	if change.Trial == bootctl.TrialEnd && b.fellBack(env, before) && !slices.Contains(change.NotBad, tried) && b.next(l) != "" {
+	if change.Trial == bootctl.TrialEnd && over && !slices.Contains(change.NotBad, tried) && b.next(l) != "" {
 		giveUp(tried)
 	}
 	if len(change.Bad) > 0 && b.next(l) == "" {
@@ -231,7 +238,11 @@ func (b bootorder) apply(env *Env, change bootctl.Change) error {
 			}
 		}
 	}
-	list := b.trialSettings(env, change.Trial)
+	trial := change.Trial
+	if trial == bootctl.TrialKeep && change.Primary == "" && b.first(l) != tried {
+		trial = bootctl.TrialEnd // it was the trial of a slot that is first no more, and not that of the next one
+	}
+	list := b.trialSettings(env, trial)
 	if !slices.Equal(l.order, before.order) || env.Get(VarOrder) == "" && change.Primary != "" {
 		list = append(list, setting{VarOrder, strings.Join(l.order, " ")})
 	}

@@ -140,6 +140,14 @@ func TestOrderApply(t *testing.T) {
 			set:    order("A", "3", "0", "upgrade_available=0", "env_id=counted-boot-1"), writes: 1},
 		{name: "after a fall-back", before: order("B A", "2", "0", "upgrade_available=1"), change: bootctl.Change{Trial: bootctl.TrialEnd},
 			set: order("A", "3", "0", "upgrade_available=0"), writes: 1},
+		{name: "marked bad after a fall-back", before: order("B A", "2", "0", "upgrade_available=1"), change: bootctl.Change{Bad: b},
+			set: order("A", "2", "0", "upgrade_available=0"), writes: 1},
+		{name: "marked bad in its trial", before: order("B A", "3", "2", "upgrade_available=1"), started: "b", change: bootctl.Change{Bad: b},
+			set: order("A", "3", "0", "upgrade_available=0"), writes: 1},
+		{name: "the way back marked bad", before: order("B A", "3", "2", "upgrade_available=1"), started: "b", change: bootctl.Change{Bad: a},
+			set: order("B", "0", "2"), writes: 1},
+		{name: "marked good after a fall-back", before: order("B A", "2", "0", "upgrade_available=1"), change: bootctl.Change{NotBad: b},
+			set: order("A B", "2", "3", "upgrade_available=0"), writes: 1},
 		{name: "an order is never left empty", before: order("B", "3", "0", "upgrade_available=1"), change: bootctl.Change{Trial: bootctl.TrialEnd},
 			set: order("B", "3", "0", "upgrade_available=0"), writes: 1},
 		{name: "primary is bad", before: order("A", "3", "0"), change: bootctl.Change{Primary: "b"}, err: bootctl.ErrBadSlot},
@@ -180,6 +188,26 @@ func TestOrderApply(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whoever does not know which slot runs cannot tell the last start of a trial
+// from its end, and must not take the running slot for one that was given up.
+func TestOrderEndOfTrialUnknown(t *testing.T) {
+	m := orderMedium(t, order("B A", "3", "0", "upgrade_available=1"))
+	writes := m.Writes()
+	err := inOrder(t, m, "").Apply(bootctl.Change{Trial: bootctl.TrialEnd, BothCopies: true})
+	if !errors.Is(err, bootctl.ErrContract) || !strings.Contains(err.Error(), "mark-good b") || m.Writes() != writes {
+		t.Errorf("Apply = %v, after %d writes; want ErrContract", err, m.Writes()-writes)
+	}
+	// What the error names is a way out.
+	for _, change := range []bootctl.Change{{NotBad: []bootctl.Slot{"b"}}, {Primary: "b", Trial: bootctl.TrialEnd}} {
+		if err := inOrder(t, m, "").Apply(change); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st, err := inOrder(t, m, "").Status(); err != nil || st.Primary != "b" || st.Trial || len(st.Bad) > 0 {
+		t.Errorf("Status = %+v, %v", st, err)
 	}
 }
 
