@@ -163,7 +163,10 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 			if err := restore(c, change); err != nil {
 				return err
 			}
-			return control.Settle() // it could not while there was nothing to follow
+			if err := control.Settle(); err != nil { // it could not while there was nothing to follow
+				log.Error("settle switches: " + err.Error())
+			}
+			return nil
 		}
 	}
 	updater, err = update.New(options)
