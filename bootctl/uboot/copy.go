@@ -13,7 +13,7 @@ const MaxSize = 1 << 20
 
 // A copy in storage (docs/boot-contract.md#storage):
 //
-//	offset 0  u32, little endian: CRC-32 of the data, and of nothing else
+//	offset 0  u32, as the processor stores it: CRC-32 of the data, and of nothing else
 //	offset 4  u8 flag, only if there are two copies
 //	then      the data
 const (
@@ -46,7 +46,7 @@ func DecodeCopy(image []byte, redundant bool) Copy {
 	if redundant {
 		c.Flag = image[4]
 	}
-	c.Valid = crc32.ChecksumIEEE(c.Data) == binary.LittleEndian.Uint32(image)
+	c.Valid = crc32.ChecksumIEEE(c.Data) == binary.NativeEndian.Uint32(image)
 	return c
 }
 
@@ -61,7 +61,7 @@ func EncodeCopy(env *Env, flag byte, size int, redundant bool) ([]byte, error) {
 		return nil, err
 	}
 	image := make([]byte, header, size)
-	binary.LittleEndian.PutUint32(image, crc32.ChecksumIEEE(data))
+	binary.NativeEndian.PutUint32(image, crc32.ChecksumIEEE(data))
 	if redundant {
 		image[4] = flag
 	}

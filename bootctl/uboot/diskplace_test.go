@@ -30,8 +30,13 @@ func (i numberedInfo) Sys() any          { return &i.st }
 
 func (d numbered) Info() (os.FileInfo, error) {
 	info, err := d.Disk.Info()
-	return numberedInfo{info, syscall.Stat_t{Rdev: uint64(d.major<<8 | d.minor)}}, err
+	n := numberedInfo{FileInfo: info}
+	setNumber(&n.st.Rdev, d.major<<8|d.minor)
+	return n, err
 }
+
+// setNumber sets a field that has 32 bits on some processors.
+func setNumber[T uint32 | uint64](field *T, n int) { *field = T(n) }
 
 // attributes writes files of sysfs, and the link by which device 179:8 is found.
 func attributes(t *testing.T, device string, files map[string]string) string {

@@ -23,7 +23,7 @@ import (
 
 // fixChecksum makes the checksum of a copy without redundancy fit.
 func fixChecksum(image []byte) {
-	binary.LittleEndian.PutUint32(image, crc32.ChecksumIEEE(image[4:]))
+	binary.NativeEndian.PutUint32(image, crc32.ChecksumIEEE(image[4:]))
 }
 
 // disk is a file with two formatted copies, and its configuration.

@@ -148,7 +148,7 @@ func (b *Board) load() (*machine, error) {
 		if n == 2 {
 			flags[i], body = image[4], image[5:]
 		}
-		if crc32.ChecksumIEEE(body) == binary.LittleEndian.Uint32(image) {
+		if crc32.ChecksumIEEE(body) == binary.NativeEndian.Uint32(image) {
 			data[i] = body
 		}
 	}
@@ -252,7 +252,7 @@ func export(vars map[string]string, flag byte, size int, redundant bool) ([]byte
 		return nil, fmt.Errorf("save environment: %d bytes do not fit in %d", text.Len()+1, len(body))
 	}
 	copy(body, text.String())
-	binary.LittleEndian.PutUint32(image, crc32.ChecksumIEEE(body))
+	binary.NativeEndian.PutUint32(image, crc32.ChecksumIEEE(body))
 	return image, nil
 }
 
