@@ -41,14 +41,23 @@ func lastResort(ctx context.Context, c *config.Config, claimed bootctl.Slot, pat
 		return
 	case <-time.After(min(left, patience)):
 	}
-	if left > patience || !onTrial() { // not yet, or somebody else has decided
+	if left > patience { // not yet
 		return
 	}
-	if err := machine.Reboot(ctx); err != nil {
-		log.Error(err.Error())
+	for onTrial() { // or else somebody has decided
+		err := machine.Reboot(ctx)
+		if err == nil {
+			return
+		}
+		log.Error(err.Error()) // nobody else would ask again
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(min(restartPause, patience)):
+		}
 	}
 }
 
 // restartPause is how long a daemon that cannot start waits before it ends, to
-// be started anew.
+// be started anew, and how long after a reboot that was refused it asks again.
 const restartPause = 10 * time.Second

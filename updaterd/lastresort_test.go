@@ -83,6 +83,16 @@ func TestLastResortEndsOnlyATrialThatIsOver(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a reboot that is refused at first", func(t *testing.T) {
+		conf, rebooted := board(t, trial("", "1"))
+		conf.Health.Deadline = past
+		dir := filepath.Dir(rebooted)
+		put(t, dir, "reboot", fmt.Appendf(nil, "#!/bin/sh\nif [ -e %[1]s/asked ]; then : >%[2]s; else : >%[1]s/asked; exit 1; fi\n", dir, rebooted))
+		lastResort(t.Context(), conf, "b", time.Millisecond, slog.New(slog.DiscardHandler))
+		if _, err := os.Stat(rebooted); err != nil {
+			t.Error("it did not ask again")
+		}
+	})
 	t.Run("a daemon that is told to end", func(t *testing.T) {
 		conf, rebooted := board(t, trial("", "1"))
 		conf.Health.Deadline = future
