@@ -94,9 +94,10 @@ func (gpt) load(d disk) (first, second gptCopy, last uint64, err error) {
 		return first, second, 0, err
 	}
 	if err == nil {
-		// The disk may be larger than the image that was written to it.
-		if last = binary.LittleEndian.Uint64(first.header[gptOther:]); last < 2 || last >= uint64(size/sector) {
-			return first, second, 0, fmt.Errorf("the second header is said to be in sector %d of %d", last, size/sector)
+		// The disk may be larger than the image that was written to it. Whoever finds
+		// the first table torn looks for the second at the end, and nowhere else.
+		if other := binary.LittleEndian.Uint64(first.header[gptOther:]); other != last {
+			return first, second, 0, fmt.Errorf("the second table is said to end in sector %d, and the disk ends in %d, where it is looked for if the first is torn: move it there, with \"sgdisk --move-second-header\"", other, last)
 		}
 	}
 	var err2 error
@@ -109,15 +110,23 @@ func (gpt) load(d disk) (first, second gptCopy, last uint64, err error) {
 	return first, second, last, nil
 }
 
-func (g gpt) entry(d disk, number int) (extent, error) {
-	first, second, _, err := g.load(d)
+func (g gpt) entry(d disk, number int) (now extent, taken []extent, err error) {
+	first, second, last, err := g.load(d)
 	if err != nil {
-		return extent{}, err
+		return extent{}, nil, err
 	}
 	if first.header == nil {
 		first = second // as whoever starts the device does
 	}
-	return first.extent(number)
+	long := uint64(len(first.entries) / sector)
+	taken = []extent{{0, 2 + long}, {last - long, long + 1}}
+	for i := range len(first.entries) / first.size {
+		if e, err := first.extent(i + 1); err == nil && i+1 != number {
+			taken = append(taken, e)
+		}
+	}
+	now, err = first.extent(number)
+	return now, taken, err
 }
 
 func (c gptCopy) extent(number int) (extent, error) {
@@ -126,7 +135,7 @@ func (c gptCopy) extent(number int) (extent, error) {
 	}
 	e := c.entries[(number-1)*c.size:]
 	first, last := binary.LittleEndian.Uint64(e[gptFirst:]), binary.LittleEndian.Uint64(e[gptLast:])
-	if last < first {
+	if last < first || bytes.Count(e[:16], []byte{0}) == 16 { // no type
 		return extent{}, fmt.Errorf("there is no partition %d", number)
 	}
 	return extent{first, last - first + 1}, nil

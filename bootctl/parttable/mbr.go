@@ -14,8 +14,11 @@ type mbr struct{}
 const (
 	mbrEntries   = 446
 	mbrEntrySize = 16
+	mbrType      = 4
 	mbrStart     = 8  // in an entry: first sector
 	mbrCount     = 12 // number of sectors
+
+	mbrProtective = 0xee
 )
 
 func (mbr) load(d disk) ([]byte, error) {
@@ -33,12 +36,19 @@ func mbrEntry(b []byte, number int) []byte {
 	return b[mbrEntries+(number-1)*mbrEntrySize:][:mbrEntrySize]
 }
 
-func (m mbr) entry(d disk, number int) (extent, error) {
+func (m mbr) entry(d disk, number int) (now extent, taken []extent, err error) {
 	b, err := m.load(d)
 	if err != nil {
-		return extent{}, err
+		return extent{}, nil, err
 	}
-	return mbrExtent(b, number), nil
+	taken = []extent{{0, 1}}
+	for i := 1; i <= 4; i++ {
+		// Beside a GPT, one entry covers all that is not for others to use.
+		if i != number && mbrEntry(b, i)[mbrType] != mbrProtective {
+			taken = append(taken, mbrExtent(b, i))
+		}
+	}
+	return mbrExtent(b, number), taken, nil
 }
 
 func mbrExtent(b []byte, number int) extent {

@@ -284,6 +284,43 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// Whoever finds the first table torn looks for the second at the end of the disk.
+// On a larger disk than the image was made for it is not there: a cut in the write
+// of the first table would leave none.
+func TestSecondTableElsewhere(t *testing.T) {
+	m, s := newGPT(t)
+	m.b = append(m.b, make([]byte, 1<<20)...)
+	if slot, err := s.Selected(); err == nil || !strings.Contains(err.Error(), "move-second-header") {
+		t.Errorf("Selected = %s, %v", slot, err)
+	}
+	if err := s.Select("b"); err == nil || m.writes > 0 {
+		t.Errorf("Select = %v after %d writes", err, m.writes)
+	}
+}
+
+// A half that is part of something else is not one that may be written.
+func TestHalvesOfOthers(t *testing.T) {
+	for name, b := range map[string]int64{"data": 5 << 20, "end of data": 6<<20 - sector, "first table": 33 * sector, "second table": diskSize - half - sector} {
+		m, s := newGPT(t)
+		s.halves.B = b
+		if slot, err := s.Selected(); err == nil || !strings.Contains(err.Error(), "half b") {
+			t.Errorf("GPT, %s: Selected = %s, %v", name, slot, err)
+		}
+		if err := s.Select("b"); m.writes > 0 {
+			t.Errorf("GPT, %s: Select = %v after %d writes", name, err, m.writes)
+		}
+	}
+	m, s := newMBR(t)
+	s.halves.B = 5 << 20
+	if slot, err := s.Selected(); err == nil || !strings.Contains(err.Error(), "half b") {
+		t.Errorf("MBR: Selected = %s, %v", slot, err)
+	}
+	m.b[mbrEntries+mbrType] = mbrProtective
+	if slot, err := s.Selected(); err != nil || slot != "a" {
+		t.Errorf("MBR beside a GPT: Selected = %s, %v", slot, err)
+	}
+}
+
 // Another program reads what was written, on a real file.
 func TestSfdiskAgrees(t *testing.T) {
 	sfdisk, err := exec.LookPath("sfdisk")

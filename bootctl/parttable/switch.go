@@ -47,10 +47,15 @@ func (h Halves) validate() error {
 // extent is what an entry says, in sectors.
 type extent struct{ start, count uint64 }
 
+func (e extent) overlaps(f extent) bool {
+	return e.start < f.start+f.count && f.start < e.start+e.count
+}
+
 // A table is a kind of partition table.
 type table interface {
-	// entry reads where the entry says that the bootloader is.
-	entry(d disk, number int) (extent, error)
+	// entry reads where the entry says that the bootloader is, and what is not for
+	// the halves: the table itself, and the other partitions.
+	entry(d disk, number int) (now extent, taken []extent, err error)
 	// move changes that.
 	move(d disk, number int, to extent) error
 }
@@ -144,11 +149,19 @@ func (s *Switch) Select(slot bootctl.Slot) error {
 }
 
 func (s *Switch) selected(d disk) (bootctl.Slot, error) {
-	e, err := s.table.entry(d, s.number)
+	e, taken, err := s.table.entry(d, s.number)
 	if err != nil {
 		return "", err
 	}
-	for _, slot := range []bootctl.Slot{bootctl.SlotA, bootctl.SlotB} {
+	slots := []bootctl.Slot{bootctl.SlotA, bootctl.SlotB}
+	for _, slot := range slots {
+		for _, t := range taken {
+			if half := s.halves.at(slot); half.overlaps(t) {
+				return "", fmt.Errorf("half %s, %d sectors at %d, is also part of the table or of another partition, which has %d at %d: correct offset and size", slot, half.count, half.start, t.count, t.start)
+			}
+		}
+	}
+	for _, slot := range slots {
 		if e == s.halves.at(slot) {
 			return slot, nil
 		}
