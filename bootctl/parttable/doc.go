@@ -7,7 +7,8 @@
 // one write of the first table, then by one of the second, so that one of the two
 // is intact at any time, and the one that is taken says the old place or the new
 // one. Nothing but the one entry, and the checksums over it, is changed; a table
-// that is not understood is left alone. The disk's blocks have 512 bytes.
+// that is not understood is left alone. The disk's blocks have 512 bytes. The second
+// table of a GPT ends the disk, and the kernel was told to look there ("gpt").
 //
 //	s, err := parttable.OpenMBR("/dev/mmcblk0", 1, halves)
 //	err = s.Select("b")

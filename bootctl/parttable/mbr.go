@@ -44,8 +44,8 @@ func (m mbr) entry(d disk, number int) (now extent, taken []extent, err error) {
 	taken = []extent{{0, 1}}
 	for i := 1; i <= 4; i++ {
 		// Beside a GPT, one entry covers all that is not for others to use.
-		if i != number && mbrEntry(b, i)[mbrType] != mbrProtective {
-			taken = append(taken, mbrExtent(b, i))
+		if e := mbrExtent(b, i); i != number && e.count > 0 && mbrEntry(b, i)[mbrType] != mbrProtective {
+			taken = append(taken, e)
 		}
 	}
 	return mbrExtent(b, number), taken, nil

@@ -74,6 +74,9 @@ func on(t *testing.T, m *memory, s *Switch, err error) *Switch {
 		m.b[halves.A], m.b[halves.B+100_000] = 1, 1 // bootloaders
 	}
 	s.open = func(string, bool) (disk, error) { return m, nil }
+	if s.kernel != nil {
+		s.kernel = func() ([]byte, error) { return []byte("root=/dev/mmcblk0p2 gpt panic=5\n"), nil }
+	}
 	return s
 }
 
@@ -295,6 +298,24 @@ func TestSecondTableElsewhere(t *testing.T) {
 	}
 	if err := s.Select("b"); err == nil || m.writes > 0 {
 		t.Errorf("Select = %v after %d writes", err, m.writes)
+	}
+}
+
+// Linux looks at the second table only if it is told to, and would start without
+// a partition after a cut in the write of the first.
+func TestKernelTakesTheSecondTable(t *testing.T) {
+	for line, ok := range map[string]bool{"gpt": true, "a=b gpt\n": true, "": false, "gpt_sector=1 panic=5": false} {
+		m, s := newGPT(t)
+		s.kernel = func() ([]byte, error) { return []byte(line), nil }
+		if slot, err := s.Selected(); (err == nil) != ok {
+			t.Errorf("%q: Selected = %s, %v", line, slot, err)
+		}
+		if err := s.Select("b"); (err == nil) != ok || !ok && m.writes > 0 {
+			t.Errorf("%q: Select = %v after %d writes", line, err, m.writes)
+		}
+	}
+	if _, s := newMBR(t); s.kernel != nil {
+		t.Error("an MBR has one table")
 	}
 }
 

@@ -4,9 +4,12 @@ package parttable
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -77,6 +80,8 @@ type Switch struct {
 	halves Halves
 	table  table
 	open   func(path string, write bool) (disk, error)
+	// kernel reads its command line, if the table depends on it.
+	kernel func() ([]byte, error)
 }
 
 var _ bootctl.Switch = (*Switch)(nil)
@@ -99,7 +104,12 @@ func OpenGPT(path string, number int, halves Halves) (*Switch, error) {
 	if number < 1 || number > maxEntries {
 		return nil, fmt.Errorf("partition %d: 1 to %d are expected", number, maxEntries)
 	}
-	return newSwitch(path, number, halves, gpt{})
+	s, err := newSwitch(path, number, halves, gpt{})
+	if err != nil {
+		return nil, err
+	}
+	s.kernel = func() ([]byte, error) { return os.ReadFile("/proc/cmdline") }
+	return s, nil
 }
 
 func newSwitch(path string, number int, halves Halves, t table) (*Switch, error) {
@@ -169,7 +179,23 @@ func (s *Switch) selected(d disk) (bootctl.Slot, error) {
 	return "", fmt.Errorf("partition %d begins at sector %d and has %d: neither half of the region is that; correct offset, size and partition", s.number, e.start, e.count)
 }
 
+// checkKernel refuses one that would find no partition at all where a power cut
+// has torn the first table: without "gpt" it does not look at the second.
+func (s *Switch) checkKernel() error {
+	if s.kernel == nil {
+		return nil
+	}
+	line, err := s.kernel()
+	if err == nil && !slices.Contains(strings.Fields(string(line)), "gpt") {
+		err = errors.New("the kernel does not look at the second table if a power cut tears the first: let the boot command add gpt to its command line")
+	}
+	return err
+}
+
 func (s *Switch) with(write bool, do func(disk) error) error {
+	if err := s.checkKernel(); err != nil {
+		return fmt.Errorf("partition table of %s: %w", s.path, err)
+	}
 	d, err := s.open(s.path, write)
 	if err != nil {
 		return fmt.Errorf("open partition table: %w", err)
