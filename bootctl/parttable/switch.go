@@ -243,6 +243,12 @@ func openDisk(path string, write bool) (disk, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The kernel writes whole pages, and a partition that begins or ends within one
+	// has a cache of its own: what the disk's still has of it may be old.
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		f.Close()
+		return nil, os.NewSyscallError("fadvise", err)
+	}
 	return osDisk{f}, nil
 }
 
