@@ -17,7 +17,8 @@ type Switch interface {
 	// Selected tells which slot is started next.
 	Selected() (Slot, error)
 	// Select makes it slot, in one write that a power cut does or does not leave.
-	// It returns once that is on the medium and was read back.
+	// It returns once that is on the medium and was read back. If it is that already,
+	// only what a cut has left is mended, such as the second of two tables.
 	Select(slot Slot) error
 }
 
@@ -112,11 +113,10 @@ func (s *Switched) allow(change Change) error {
 
 func (s *Switched) moveTo(slot Slot) error {
 	for _, class := range slices.Sorted(maps.Keys(s.switches)) {
-		if now, err := s.switches[class].Selected(); err == nil && now == slot {
-			continue
-		}
 		// Commit point for this class alone. After a cut here the other slot of the
-		// class starts the system that the environment says, as it did before.
+		// class starts the system that the environment says, as it did before. Also
+		// one that is there already is asked: a cut may have left it a second place
+		// that says otherwise.
 		if err := s.switches[class].Select(slot); err != nil {
 			return fmt.Errorf("select slot %s.%s: %w", class, slot, err)
 		}

@@ -35,6 +35,9 @@ type romSwitch struct {
 func (s *romSwitch) Selected() (bootctl.Slot, error) { return s.slot, s.fault }
 
 func (s *romSwitch) Select(slot bootctl.Slot) error {
+	if s.slot == slot && s.fault == nil {
+		return nil
+	}
 	if err := s.b.write(s.class + "=" + string(slot)); err != nil {
 		return err
 	}

@@ -180,6 +180,48 @@ func TestSelectCutAnywhere(t *testing.T) {
 	}
 }
 
+// A cut between the tables, or within the first, is mended although the entry that
+// counts leads to the right half: the second table must not lead to the other one
+// while that is written, and nobody else mends the first.
+func TestCutIsMendedAtTheNextStart(t *testing.T) {
+	for _, cut := range []struct {
+		at      int
+		through uint64
+		to      bootctl.Slot // what the environment says
+	}{{1, 0, "a"}, {1, 2, "a"}, {2, 0, "b"}, {2, 0, "a"}, {2, 1, "b"}} {
+		m, s := newGPT(t)
+		m.cutAt, m.through = cut.at, cut.through
+		if err := s.Select("b"); !errors.Is(err, errCut) {
+			t.Fatal(err)
+		}
+		m.cutAt = 0
+		control := bootctl.WithSwitches(primary(cut.to), map[string]bootctl.Switch{"bootloader": s})
+		if err := control.Settle(); err != nil {
+			t.Fatal(err)
+		}
+		for _, self := range []uint64{1, uint64(diskSize/sector - 1)} {
+			c, err := loadAt(m, self)
+			if err != nil {
+				t.Errorf("cut %+v: table at %d: %v", cut, self, err)
+			} else if e, _ := c.extent(1); e != halves.at(cut.to) {
+				t.Errorf("cut %+v: the table at %d says %+v", cut, self, e)
+			}
+		}
+		m.writes = 0
+		if err := control.Settle(); err != nil || m.writes > 0 {
+			t.Errorf("cut %+v: settled again: %v, %d writes", cut, err, m.writes)
+		}
+	}
+}
+
+// primary is an environment.
+type primary bootctl.Slot
+
+func (p primary) Status() (bootctl.Status, error) {
+	return bootctl.Status{Primary: bootctl.Slot(p)}, nil
+}
+func (p primary) Apply(bootctl.Change) error { return nil }
+
 // A second cut while the tables differ, or one of them is damaged, is as harmless.
 func TestSelectWithDamagedTable(t *testing.T) {
 	last := diskSize/sector - 1

@@ -11,6 +11,9 @@ type rom struct{ w *world }
 func (r rom) Selected() (bootctl.Slot, error) { return r.w.selected, nil }
 
 func (r rom) Select(slot bootctl.Slot) error {
+	if r.w.selected == slot {
+		return nil
+	}
 	if err := r.w.step("switch: slot " + string(slot)); err != nil {
 		return err
 	}
