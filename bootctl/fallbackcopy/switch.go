@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -90,7 +91,7 @@ func (s *Switch) clear() error {
 	if err != nil {
 		return err
 	}
-	if Cleared(other) {
+	if blank, err := bootctl.Blank(bytes.NewReader(other), HeaderSize); err != nil || blank {
 		return fmt.Errorf("%s has no header: nothing would be started", s.b)
 	}
 	now, err := s.sector(s.a)
@@ -159,7 +160,23 @@ func openMedium(path string, write bool) (medium, error) {
 	if err != nil {
 		return nil, err
 	}
+	info, err := f.Stat()
+	if err == nil && hidesErasing(info) {
+		err = fmt.Errorf("%s erases a whole block of flash to write one sector, so that a power cut would leave a part of the copy: fallback-copy is for media with sectors", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
 	return osMedium{f}, nil
+}
+
+// mtdBlockMajor is the device number of /dev/mtdblock0 and its like.
+const mtdBlockMajor = 31
+
+func hidesErasing(info os.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && info.Mode()&os.ModeDevice != 0 && unix.Major(uint64(st.Rdev)) == mtdBlockMajor
 }
 
 func (m osMedium) Sync() error {

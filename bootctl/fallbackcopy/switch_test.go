@@ -8,7 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/updaterd/updaterd/bootctl"
 )
@@ -124,9 +127,11 @@ func TestRefusals(t *testing.T) {
 	if err := r.s.Select("c"); err == nil {
 		t.Error("slot c was taken")
 	}
-	r.put(t, "b", make([]byte, 3*HeaderSize))
-	if err := r.s.Select("b"); err == nil || r.writes > 0 {
-		t.Errorf("the only header was cleared: %v", err)
+	for _, fill := range []byte{0xff, 0} {
+		r.put(t, "b", copyOf(fill))
+		if err := r.s.Select("b"); err == nil || r.writes > 0 {
+			t.Errorf("the only header was cleared: %v", err)
+		}
 	}
 	r.put(t, "a", make([]byte, 3*HeaderSize))
 	if slot, err := r.s.Selected(); err == nil {
@@ -167,6 +172,28 @@ func TestRefusals(t *testing.T) {
 	r.put(t, "data/headers", nil)
 	if err := r.s.Select("b"); err == nil || r.writes > 0 {
 		t.Errorf("a header that could not be kept was cleared: %v", err)
+	}
+}
+
+// device is a node of a device.
+type device struct {
+	os.FileInfo
+	mode os.FileMode
+	st   syscall.Stat_t
+}
+
+func (d *device) Mode() os.FileMode { return d.mode }
+func (d *device) Sys() any          { return &d.st }
+
+// A sector of raw flash behind mtdblock is not written alone: its block is erased
+// first, with the rest of the copy in it, and then written from its beginning.
+func TestFlashIsRefused(t *testing.T) {
+	for major, want := range map[uint32]bool{mtdBlockMajor: true, 179: false} {
+		d := &device{mode: os.ModeDevice}
+		d.st.Rdev = unix.Mkdev(major, 0)
+		if hidesErasing(d) != want {
+			t.Errorf("hidesErasing(%d:0) = %v", major, !want)
+		}
 	}
 }
 
