@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/updaterd/updaterd/bootctl"
@@ -99,19 +100,57 @@ func place(c *config.Config, class string, slot bootctl.Slot) string {
 	return name
 }
 
-// regions are the slots without a device of their own.
-func regions(c *config.Config) map[string]install.Region {
+// regions are the slots without a device of their own, and those that share
+// theirs with the boot environment.
+func regions(c *config.Config) (map[string]install.Region, error) {
+	environment, _, err := uboot.ReadConfig(c.Boot.FwEnvConfig)
+	if err != nil {
+		return nil, err
+	}
 	list := map[string]install.Region{}
 	for _, class := range c.Classes() {
-		if !c.Region(class) {
-			continue
-		}
 		for _, slot := range []bootctl.Slot{bootctl.SlotA, bootctl.SlotB} {
 			s := c.Slots[class+"."+string(slot)]
-			list[place(c, class, slot)] = install.Region{Device: s.Device, Offset: int64(s.Offset), Size: int64(s.Size)}
+			end, err := beforeEnvironment(c, class, slot, environment)
+			switch {
+			case err != nil:
+				return nil, fmt.Errorf("slot %s.%s: %w", class, slot, err)
+			case c.Region(class):
+				list[place(c, class, slot)] = install.Region{Device: s.Device, Offset: int64(s.Offset), Size: int64(s.Size)}
+			case end > 0:
+				list[place(c, class, slot)] = install.Region{Device: s.Device, Size: end}
+			}
 		}
 	}
-	return list
+	return list, nil
+}
+
+// beforeEnvironment is how much of a slot's device lies before the copies of the
+// boot environment in it, as in an eMMC's boot partition; 0 if there are none. An
+// update must not write them, and a class that is carried over must not bring one
+// along: that would be an older generation, in place of one that marks the target bad.
+func beforeEnvironment(c *config.Config, class string, slot bootctl.Slot, environment uboot.Config) (end int64, err error) {
+	s := c.Slots[class+"."+string(slot)]
+	info, size, err := deviceAt(s.Device)
+	if err != nil {
+		return 0, nil // a broken slot is no reason not to start
+	}
+	for _, l := range environment {
+		if there, err := os.Stat(l.Path); err != nil || !sameDevice(info, there) {
+			continue
+		}
+		at := l.Offset
+		if at < 0 {
+			at += size
+		}
+		switch {
+		case at <= 0 || c.Region(class) && at < int64(s.Offset)+int64(s.Size) && int64(s.Offset) < at+l.Size:
+			return 0, fmt.Errorf("the boot environment at %#x of %s is in it: correct the slot, or %s", at, s.Device, c.Boot.FwEnvConfig)
+		case !c.Region(class) && (end == 0 || at < end):
+			end = at
+		}
+	}
+	return end, nil
 }
 
 // checkSwitch compares what a switch has selected with what the bootloader starts.

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,8 +82,12 @@ func TestSwitchesFollowTheEnvironment(t *testing.T) {
 // it must not write.
 func TestEngineKnowsTheSlots(t *testing.T) {
 	dir, c := switched(t)
+	parts, err := regions(c)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := install.New(install.Options{
-		Compatible: "x", Slots: devices(c), Regions: regions(c), Headers: headers(c), Dir: filepath.Join(dir, "downloads"),
+		Compatible: "x", Slots: devices(c), Regions: parts, Headers: headers(c), Dir: filepath.Join(dir, "downloads"),
 		Booted:  func() (bootctl.Slot, error) { return "a", nil },
 		Keyring: func() (*sign.Keyring, error) { return nil, nil },
 		Open:    func(string) (install.Remote, error) { return nil, nil },
@@ -93,7 +98,40 @@ func TestEngineKnowsTheSlots(t *testing.T) {
 		t.Errorf("headers are kept for %v, want boot_a alone", h)
 	}
 	want := install.Region{Device: filepath.Join(dir, "disk"), Offset: 32 << 10, Size: 16 << 10}
-	if r := regions(c); len(r) != 2 || r[devices(c)["spl"]["b"]] != want {
-		t.Errorf("regions = %+v", r)
+	if len(parts) != 2 || parts[devices(c)["spl"]["b"]] != want {
+		t.Errorf("regions = %+v", parts)
+	}
+}
+
+// A slot ends where a copy of the environment begins in its device: neither an
+// image nor what is carried over is to replace it.
+func TestSlotsEndBeforeTheEnvironment(t *testing.T) {
+	dir, c := switched(t)
+	env, err := os.ReadFile(filepath.Join(dir, "env"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, slot := range []string{"a", "b"} {
+		put(t, dir, "boot_"+slot, append(bytes.Repeat([]byte(slot), 4096), env[i*0x1000:][:0x1000]...))
+	}
+	put(t, dir, "fw_env.config", fmt.Appendf(nil, "%s/boot_a 0x1000 0x1000\n%s/boot_b 0x1000 0x1000\n", dir, dir))
+	parts, err := regions(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, slot := range []bootctl.Slot{"a", "b"} {
+		name := devices(c)["boot"][slot]
+		if want := (install.Region{Device: name, Size: 4096}); parts[name] != want {
+			t.Errorf("boot.%s: %+v, want %+v", slot, parts[name], want)
+		}
+		if found, err := checkSlot(c, "boot", slot); err != nil {
+			t.Errorf("boot.%s: %q, %v", slot, found, err)
+		}
+	}
+	for name, text := range map[string]string{"begins with it": "boot_a 0x0 0x1000", "half of a region": "disk 0x7fff 0x1000"} {
+		put(t, dir, "fw_env.config", fmt.Appendf(nil, "%s/%s\n", dir, text))
+		if parts, err := regions(c); err == nil || !strings.Contains(err.Error(), "boot environment") {
+			t.Errorf("%s: %+v, %v", name, parts, err)
+		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bootctl/uboot"
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 	"github.com/updaterd/updaterd/updaterd/internal/fetch"
@@ -139,6 +140,10 @@ func checkSlot(c *config.Config, class string, slot bootctl.Slot) (string, error
 	}
 	if size == 0 {
 		return "", faulty(cure, "%s is empty", path)
+	}
+	environment, _, _ := uboot.ReadConfig(c.Boot.FwEnvConfig) // which has a check of its own
+	if _, err := beforeEnvironment(c, class, slot, environment); err != nil {
+		return "", faulty(cure, "%w", err)
 	}
 	if c.Region(class) {
 		s := c.Slots[name]

@@ -132,10 +132,14 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 	if err != nil {
 		return nil, err
 	}
+	parts, err := regions(c)
+	if err != nil {
+		return nil, err
+	}
 	engine, err := install.New(install.Options{
 		Compatible:  c.Compatible,
 		Slots:       devices(c),
-		Regions:     regions(c),
+		Regions:     parts,
 		Headers:     headers(c),
 		Booted:      system.Booted,
 		Keyring:     func() (*sign.Keyring, error) { return sign.LoadKeyring(c.Keyring) },

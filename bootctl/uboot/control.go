@@ -40,24 +40,32 @@ func Open(o Options) (*Control, error) {
 	if o.Config == "" {
 		o.Config = DefaultConfig
 	}
-	f, err := os.Open(o.Config)
+	config, lock, err := ReadConfig(o.Config)
 	if err != nil {
-		return nil, fmt.Errorf("read fw_env.config: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, MaxConfig+1))
-	if err != nil {
-		return nil, fmt.Errorf("read fw_env.config: %w", err)
-	}
-	config, lock, err := ParseConfig(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", o.Config, err)
+		return nil, err
 	}
 	store, err := OpenStore(config, cmp.Or(o.LockFile, lock))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Config, err)
 	}
 	return NewScheme(store, o.Scheme)
+}
+
+// ReadConfig reads the fw_env.config at path.
+func ReadConfig(path string) (config Config, lockFile string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, "", fmt.Errorf("read fw_env.config: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, MaxConfig+1))
+	if err != nil {
+		return nil, "", fmt.Errorf("read fw_env.config: %w", err)
+	}
+	if config, lockFile, err = ParseConfig(text); err != nil {
+		return nil, "", fmt.Errorf("%s: %w", path, err)
+	}
+	return config, lockFile, nil
 }
 
 // New uses the environment in store, and the scheme that it follows.

@@ -61,7 +61,8 @@ type Options struct {
 	Compatible string
 	// Slots maps a slot class to the devices of its two slots.
 	Slots map[string]map[bootctl.Slot]string
-	// Regions has, by the name that Slots calls them, those that have no device.
+	// Regions has, by the name that Slots calls them, those that have no device, or
+	// not all of theirs.
 	Regions map[string]Region
 	// Headers has, by device, the slots whose first bytes are not to be in them
 	// before the slot is selected.
@@ -187,10 +188,11 @@ func New(o Options) (*Engine, error) {
 }
 
 func (o *Options) open(path string, write bool) (device, error) {
+	open := o.Devices.Open
 	if r, ok := o.Regions[path]; ok {
-		return openRegion(r, write)
+		open = func(_ string, write bool) (device, error) { return openRegion(r, write) }
 	}
-	d, err := o.Devices.Open(path, write)
+	d, err := open(path, write)
 	if store := o.Headers[path]; err == nil && store != nil {
 		d = &headed{d, store}
 	}

@@ -5,7 +5,7 @@ package install
 import "fmt"
 
 // A Region is a slot without a device of its own: a part of a disk, outside of
-// every partition that is mounted.
+// every partition that is mounted, or what of a device is in front of something else.
 type Region struct {
 	Device       string
 	Offset, Size int64

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bootctl/fallbackcopy"
 	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
 
@@ -53,6 +54,38 @@ func TestRegions(t *testing.T) {
 	r.restart()
 	_, err := r.engine.Inspect(t.Context(), r.url(), "b", update.InstallOptions{})
 	wantName(t, err, update.NameTooLarge)
+}
+
+// A slot may have the first part of its device alone. What is behind it is not
+// carried over and not written, and a header that is kept stays out of it as well.
+func TestRegionOfItsOwnDevice(t *testing.T) {
+	t.Parallel()
+	v1, v2 := systems()
+	data := build(t, nil, "rootfs", v1, v2)
+	const size = 200 << 10
+	r := newRig(t, data, nil, v1) // slot b runs
+	r.o.Booted = func() (bootctl.Slot, error) { return "b", nil }
+	booted, stale := noise(43, 256<<10), noise(44, 256<<10)
+	r.withLoader(stale, booted)
+	a, b := r.o.Slots["bootloader"]["a"], r.o.Slots["bootloader"]["b"]
+	r.o.Regions = map[string]Region{a: {a, 0, size}, b: {b, 0, size}}
+	header := &fallbackcopy.Header{Path: filepath.Join(t.TempDir(), "headers", "bootloader.a")}
+	r.o.Headers = map[string]HeaderStore{a: header}
+	r.restart()
+	rel, err := r.engine.Inspect(t.Context(), r.url(), "a", update.InstallOptions{Mode: ModeStream})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.engine.Install(t.Context(), rel, quiet); err != nil {
+		t.Fatal(err)
+	}
+	want := append(make([]byte, headerSize), booted[headerSize:size]...)
+	if !bytes.Equal(r.loader("a"), append(want, stale[size:]...)) {
+		t.Error("the slot is not a copy as far as it reaches, without the header, with the old content behind it")
+	}
+	if kept, err := header.Load(); err != nil || !bytes.Equal(kept, booted[:headerSize]) {
+		t.Errorf("the header is not kept: %v", err)
+	}
 }
 
 func TestRegionHasBounds(t *testing.T) {
