@@ -133,6 +133,21 @@ func TestCarryRefuses(t *testing.T) {
 	}
 }
 
+// A release that is looked at again is carried over as the booted slot is now,
+// although what was found out about its other images still holds.
+func TestCarryIsReadAtEachInspect(t *testing.T) {
+	t.Parallel()
+	v1, v2 := relatives()
+	r := newRig(t, build(t, withBlocks, "rootfs", nil, v2), v1, nil)
+	r.withLoader(noise(28, loaderSize), make([]byte, loaderSize))
+	r.inspect(ModeStream)
+	changed := noise(29, loaderSize)
+	write(t, r.o.Slots["bootloader"]["a"], changed)
+	if rel, _ := r.install(ModeStream); rel.Images[1].Digest != bundle.Sum(changed).String() || !bytes.Equal(r.loader("b"), changed) {
+		t.Errorf("images = %+v", rel.Images)
+	}
+}
+
 // A run that is stopped anywhere leaves no slot of the target with its first
 // block, and the next run finishes it.
 func TestCarryResumes(t *testing.T) {

@@ -112,7 +112,9 @@ func (p *plan) estimated(records []update.SlotRecord) bool {
 		return false
 	}
 	for i, img := range p.images {
-		*img = was.images[i]
+		if img.origin == "" { // what is carried over was read just now
+			*img = was.images[i]
+		}
 	}
 	p.wasted, p.heavy = was.wasted, true
 	return true
