@@ -257,15 +257,15 @@ func (w *work) prescan(ctx context.Context, s *slot) error {
 		}
 		// What cannot be read is written; the read-back has the last word.
 		found := l.err == nil && l.was == nil
-		if l.was != nil {
-			s.was[l.i] = l.was
-		}
 		if l.i == 0 {
 			wanted = !found
 			found = found || l.err == nil && s.restored(l.b)
 			chunk0 = l.b
 		}
 		if !found {
+			if l.was != nil {
+				s.was[l.i] = l.was
+			}
 			s.need = append(s.need, l.i)
 			continue
 		}
