@@ -153,6 +153,8 @@ func TestProblems(t *testing.T) {
 		{"unknown type", "[slots.\"boot.a\"]\ndevice = \"/dev/c\"\ntype = \"emmc\"\n[slots.\"boot.b\"]\ndevice = \"/dev/d\"\ntype = \"emmc\"", []string{
 			`line 8: slots."boot.a".type: is "emmc"; it must be "partition" or "emmc-boot" or "fallback-copy" or "mbr-switch" or "gpt-switch"`}},
 		{"region", half("a", "1MiB", "2MiB", 1) + half("b", "2MiB", "2MiB", 1), []string{`slots."spl.a".offset: is within spl.b`, `slots."spl.b".offset: is within spl.a`}},
+		{"regions of two classes", half("a", "1MiB", "1MiB", 1) + half("b", "2MiB", "1MiB", 1) +
+			strings.ReplaceAll(half("a", "2560KiB", "1MiB", 2)+half("b", "4MiB", "1MiB", 2), "spl", "tpl"), []string{`slots."tpl.a".offset: is within spl.b`}},
 		{"region of odd size", half("a", "1000", "2MiB", 1) + half("b", "4MiB", "1MiB", 0), []string{`slots."spl.a".offset: is 1000; it must be whole sectors`,
 			`slots."spl.b".partition: is 0`, "has another device, size or partition than spl.b"}},
 		{"region of a partition", "offset = \"1MiB\"", []string{`offset, size and partition are for the types mbr-switch and gpt-switch`}},

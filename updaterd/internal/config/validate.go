@@ -137,8 +137,12 @@ func (p *problems) region(c *Config, name, other string) {
 	if s.Device != o.Device || s.Size != o.Size || s.Partition != o.Partition {
 		p.add(toml.Key{"slots", name}, "has another device, size or partition than %s; write the same for both, and another offset", other)
 	}
-	if s.Offset < o.Offset+o.Size && o.Offset < s.Offset+s.Size {
-		p.add(toml.Key{"slots", name, "offset"}, "is within %s; the two must not overlap", other)
+	for _, there := range slices.Sorted(maps.Keys(c.Slots)) {
+		class, _, _ := strings.Cut(there, ".")
+		t := c.Slots[there]
+		if there != name && (there == other || there < name && c.Region(class) && t.Device == s.Device) && s.Offset < t.Offset+t.Size && t.Offset < s.Offset+s.Size {
+			p.add(toml.Key{"slots", name, "offset"}, "is within %s; the two must not overlap", there)
+		}
 	}
 }
 
