@@ -55,7 +55,8 @@ func (h *Header) Save(sector []byte) error {
 		return fmt.Errorf("keep header: internal error: %d bytes", len(sector))
 	}
 	if old, err := h.Load(); err == nil && bytes.Equal(old, sector) {
-		return nil
+		// Whoever wrote it may have ended before its name was on the medium.
+		return durable.OS{}.SyncDir(filepath.Dir(h.Path))
 	}
 	if _, err := durable.MakeDir(durable.OS{}, filepath.Dir(h.Path), 0o700); err != nil {
 		return fmt.Errorf("keep header: %w", err)
@@ -69,11 +70,12 @@ func (h *Header) Save(sector []byte) error {
 
 // Drop forgets the sector for good.
 func (h *Header) Drop() error {
-	if err := os.Remove(h.Path); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
+	if err := os.Remove(h.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("drop header: %w", err)
 	}
-	return durable.OS{}.SyncDir(filepath.Dir(h.Path))
+	// Also if it is gone already: whoever removed it may have ended before this.
+	if err := (durable.OS{}).SyncDir(filepath.Dir(h.Path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("drop header: %w", err)
+	}
+	return nil
 }
