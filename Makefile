@@ -94,7 +94,7 @@ assets: setup ## build U-Boot, the kernel and the root file systems into the cac
 # Two boards at a time: each keeps one core busy.
 .PHONY: scenarios
 scenarios: assets ## whole updates in QEMU, with the plug pulled
-	go test -tags qemu -count=1 -v -p 1 -parallel 2 -timeout 50m ./qemu/assets/... ./qemu/flash/... ./qemu/scenario/...
+	go test -tags qemu -count=1 -v -p 1 -parallel 2 -timeout 75m ./qemu/assets/... ./qemu/flash/... ./qemu/scenario/...
 
 .PHONY: soak
 SOAK ?= 200
