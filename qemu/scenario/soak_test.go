@@ -143,29 +143,46 @@ func (s *soak) plan(target string) (kind string, instant time.Duration) {
 	return "at a random instant", 1 + time.Duration(s.rng.Float64()*float64(4*s.start))
 }
 
-// await waits for the cut; it reports false if the update comes to its end
-// without the write that was waited for, and then some time after it.
+// await waits for the cut. If the update comes to its end before, the power of
+// one at a random instant is cut then; of the others there is none, and it reports false.
 func (s *soak) await(ctx context.Context, kind string, instant time.Duration, version string) bool {
+	var over <-chan time.Time
 	if instant > 0 {
-		select {
-		case <-time.After(instant):
-			return true
-		case <-ctx.Done():
-			s.Fatal(context.Cause(ctx))
-		}
+		over = time.After(instant)
 	}
+	// Beside, because a question to a guest that is restarting takes its time.
+	asking, stop := context.WithCancel(ctx)
+	ended, asked := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(asked)
+		if s.ended(asking, version) {
+			close(ended)
+		}
+	}()
+	defer func() { stop(); <-asked }()
+	select {
+	case <-over:
+	case <-s.dev.Disk.Cut():
+	case <-ended:
+		s.dev.Disk.CutAtWrite(0, 0, nil)
+		return over != nil
+	case <-ctx.Done():
+		s.Fatalf("%s: %v; the console's last words:\n%s", kind, context.Cause(ctx), tail(s.dev.VM.Console.Text()))
+	}
+	return true
+}
+
+// ended waits until the device has updated itself to version.
+func (s *soak) ended(ctx context.Context, version string) bool {
 	for {
 		select {
-		case <-s.dev.Disk.Cut():
-			return true
-		case <-ctx.Done():
-			s.Fatalf("%s: %v; the console's last words:\n%s", kind, context.Cause(ctx), tail(s.dev.VM.Console.Text()))
 		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return false
 		}
 		st, err := s.dev.Status(ctx)
 		if err == nil && st.State == client.Idle && !st.Trial && st.Version == version {
-			s.dev.Disk.CutAtWrite(0, 0, nil)
-			return false
+			return true
 		}
 	}
 }
