@@ -85,20 +85,7 @@ func TestOrderStatus(t *testing.T) {
 		{name: "the other scheme", vars: order("", "", "", "boot_slot=a"), fails: "scheme bootorder is configured, but boot_slot is set, as in scheme bootcount"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := inOrder(t, orderMedium(t, tc.vars), tc.started).Status()
-			if tc.fails != "" {
-				if !errors.Is(err, bootctl.ErrContract) || !strings.Contains(err.Error(), tc.fails) {
-					t.Fatalf("Status = %v; want ErrContract with %q", err, tc.fails)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			tc.want.Copies, tc.want.Redundant = 2, true
-			if diff := cmp.Diff(tc.want, got); diff != "" {
-				t.Error(diff)
-			}
+			checkStatus(t, inOrder(t, orderMedium(t, tc.vars), tc.started), tc.want, tc.fails)
 		})
 	}
 }

@@ -65,21 +65,28 @@ func TestStatus(t *testing.T) {
 		{name: "wrong slot", vars: map[string]string{"boot_slot": "A"}, fails: `boot_slot is "A"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := uboot.New(medium(t, 2, tc.vars)).Status()
-			if tc.fails != "" {
-				if !errors.Is(err, bootctl.ErrContract) || !strings.Contains(err.Error(), tc.fails) {
-					t.Fatalf("Status = %v; want ErrContract with %q", err, tc.fails)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			tc.want.Copies, tc.want.Redundant = 2, true
-			if diff := cmp.Diff(tc.want, got); diff != "" {
-				t.Error(diff)
-			}
+			checkStatus(t, uboot.New(medium(t, 2, tc.vars)), tc.want, tc.fails)
 		})
+	}
+}
+
+// checkStatus compares what an environment of two intact copies says. fails, if
+// given, is what the error says instead.
+func checkStatus(t *testing.T, c *uboot.Control, want bootctl.Status, fails string) {
+	t.Helper()
+	got, err := c.Status()
+	if fails != "" {
+		if !errors.Is(err, bootctl.ErrContract) || !strings.Contains(err.Error(), fails) {
+			t.Fatalf("Status = %v; want ErrContract with %q", err, fails)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Copies, want.Redundant = 2, true
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
