@@ -76,7 +76,7 @@ type JobStatus struct {
 	Ref     string `json:"ref"`
 	Version string `json:"version"`
 	State   State  `json:"state"`
-	// Stage is "download", "install" or "verify"; Done and Total are its bytes.
+	// Stage is "download", "compare", "install" or "verify"; Done and Total are its bytes.
 	Stage string `json:"stage"`
 	Done  uint64 `json:"done"`
 	Total uint64 `json:"total"`

@@ -44,7 +44,7 @@ func schemas() []schema {
 			{"ref", "string", "URL or path of the bundle"},
 			{"version", "string", "of the release"},
 			{"state", "string", "as in status"},
-			{"stage", "string", "download, install or verify"},
+			{"stage", "string", "download, compare, install or verify"},
 			{"done", "number", "bytes of this stage that are done"},
 			{"total", "number", "bytes of this stage"},
 			{"fetched", "number", "bytes that came over the wire since the job began"},

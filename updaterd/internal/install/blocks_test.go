@@ -169,7 +169,7 @@ func TestStatsOverRestarts(t *testing.T) {
 		rel.Job = 3
 		var stats update.InstallStats
 		for try := 1; ; try++ {
-			ctx, cancel := cancelAfter(t, 3+try)
+			ctx, cancel := cancelAfter(t, 2)
 			var err error
 			stats, err = r.run(ctx, rel, func(p update.Progress) {
 				if p.Stage == "install" {

@@ -3,6 +3,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -119,15 +120,18 @@ func (w *work) run(ctx context.Context) (err error) {
 		stage string
 		do    func(context.Context, *slot) error
 	}{
-		{"install", w.prescan},
-		{"", w.supply},
+		{"compare", w.prescan},
+		{"install", w.supply},
 		{"", w.prepare}, // the first block of every slot is cleared before a byte is written
 		{"", w.write},
 		{"verify", w.readBack},
 		{"", w.finish},
 	} {
-		if phase.stage != "" {
-			w.stage, w.done = phase.stage, 0
+		switch w.stage = cmp.Or(phase.stage, w.stage); phase.stage {
+		case "compare", "verify":
+			w.done = 0
+		case "install":
+			w.done = w.total - w.needed()
 		}
 		for _, s := range w.slots {
 			s.window.Reset() // another slot had the memory
@@ -213,6 +217,17 @@ func (w *work) progress(n int64) {
 	w.report(update.Progress{Stage: w.stage, Done: w.done, Total: w.total, Fetched: w.p.spent()})
 }
 
+// needed is how many bytes are to be written.
+func (w *work) needed() int64 {
+	var n int64
+	for _, s := range w.slots {
+		for _, i := range s.need {
+			n += int64(s.ChunkLength(i))
+		}
+	}
+	return n
+}
+
 // medium is the error for a slot that cannot be read or written.
 func medium(verb string, off int64, err error) error {
 	return fail(update.NameMedium, "%s at offset %d: %w; the flash may be worn out", verb, off, err)
@@ -255,6 +270,7 @@ func (w *work) prescan(ctx context.Context, s *slot) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		w.progress(int64(s.ChunkLength(l.i)))
 		// What cannot be read is written; the read-back has the last word.
 		found := l.err == nil && l.was == nil
 		if l.i == 0 {
@@ -270,7 +286,6 @@ func (w *work) prescan(ctx context.Context, s *slot) error {
 			continue
 		}
 		w.stats.Unchanged += int64(len(l.b))
-		w.progress(int64(len(l.b)))
 	}
 	s.intact = len(s.need) == 0 && !wanted
 	if !s.intact && !wanted {

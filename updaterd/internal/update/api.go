@@ -70,7 +70,7 @@ type Cost struct {
 // Progress is how far a stage has come. Done and Total count the bytes of that
 // stage, Fetched counts what came over the wire since the job began.
 type Progress struct {
-	Stage       string // "download", "install" or "verify"
+	Stage       string // "download", "compare", "install" or "verify"
 	Done, Total int64
 	Fetched     int64
 }
