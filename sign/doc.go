@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package sign puts a payload into a signed envelope and takes it out again,
-// and holds the policy of whom to believe: a keyring and a threshold.
+// and holds the policy of whom to believe for what.
 //
 // The envelope is a DSSE (Dead Simple Signing Envelope) in JSON. The one
 // contract of this package: the only way to a payload leads through
-// [Keyring.Verify], which returns exactly the bytes that were signed, under
-// exactly the payload type that was asked for, by at least threshold different
-// keys of the keyring, or returns an error and nothing else.
+// [Policy.Verify], which returns exactly the bytes that were signed, under
+// exactly the payload type that was asked for, by as many different keys as the
+// policy asks of such a payload, or returns an error and nothing else.
 //
 //	signer, err := sign.LoadSigner(ctx, "release.key", askPassphrase)
 //	envelope, err := sign.Seal("application/vnd.example+json", payload, signer)
 //	keyring, err := sign.LoadKeyring("/etc/updaterd/keys")
-//	verified, err := keyring.Verify(envelope, "application/vnd.example+json", 1)
+//	policy, err := sign.LoadPolicy("/etc/updaterd/policy.toml", keyring) // or keyring.Policy(1)
+//	verified, err := policy.Verify(envelope, "application/vnd.example+json", notBefore, claims)
 //
 // # Keys
 //
@@ -28,18 +29,26 @@
 // are written by whoever had the envelope in hand: they only decide which key
 // is tried first, and what Verify reports comes from the keyring.
 //
+// # Certificates
+//
+// A keyring may hold certificates of authorities beside keys. Then the holder of a
+// certificate for code signing that one of them issued is believed like a key of
+// the keyring, where the policy says so. The certificate and the intermediate ones
+// come with the signature ([WithChain]). Their validity, and that of keys in a
+// policy, is judged by the time that the payload claims and by the earliest time
+// that it can be now: no clock is asked. The system's certificates are never used.
+//
 // # Envelopes
 //
 // There is one way to write an envelope: compact JSON with the members
-// payloadType, payload and signatures, each signature with keyid and sig, and
-// base64 in the standard alphabet with padding. Anything that would not come
+// payloadType, payload and signatures, each signature with keyid, sig and, if it has
+// a certificate, chain, and base64 in the standard alphabet with padding. Anything that would not come
 // out the same when written again (unknown, repeated or differently spelled
 // members, white space, trailing bytes) is malformed. Sizes are bounded by
-// [MaxEnvelope], [MaxSignatures] and [MaxKeys].
+// [MaxEnvelope], [MaxSignatures], [MaxChain], [MaxKeys] and [MaxAuthorities].
 //
 // # What it does not do
 //
-// It knows nothing of updates, of expiry or of revocation: a key is withdrawn
-// by taking its file out of the keyring. It does not guard the private key
-// while it is in memory.
+// It knows nothing of updates: what a payload claims to be, its reader tells. It
+// does not guard the private key while it is in memory.
 package sign

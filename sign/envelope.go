@@ -13,6 +13,9 @@ import (
 const (
 	MaxEnvelope   = 1 << 20 // bytes
 	MaxSignatures = 8
+	// MaxChain is how many certificates may come with a signature: the signer's own
+	// and the intermediate ones. The root never does.
+	MaxChain = 4
 )
 
 // envelope is the JSON form. The order of the fields is the order in which they are written.
@@ -25,6 +28,9 @@ type envelope struct {
 type wireSignature struct {
 	KeyID string `json:"keyid"`
 	Sig   string `json:"sig"`
+	// Chain has certificates in base64 (DER), the signer's own first. It is not
+	// signed, and needs not be: it leads to a root that is believed, or it does not.
+	Chain []string `json:"chain,omitempty"`
 }
 
 // parse reads an envelope without believing any of it. It accepts only what
@@ -33,12 +39,16 @@ func parse(b []byte) (*envelope, error) {
 	if len(b) > MaxEnvelope {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrMalformed, len(b), MaxEnvelope)
 	}
-	// An array, not a slice: encoding/json skips what does not fit, so a list of
-	// a hundred thousand empty signatures costs no memory.
+	// Arrays, not slices: encoding/json skips what does not fit, so a list of a
+	// hundred thousand empty signatures costs no memory.
 	var wire struct {
-		PayloadType string                            `json:"payloadType"`
-		Payload     string                            `json:"payload"`
-		Signatures  [MaxSignatures + 1]*wireSignature `json:"signatures"`
+		PayloadType string `json:"payloadType"`
+		Payload     string `json:"payload"`
+		Signatures  [MaxSignatures + 1]*struct {
+			KeyID string                `json:"keyid"`
+			Sig   string                `json:"sig"`
+			Chain [MaxChain + 1]*string `json:"chain"`
+		} `json:"signatures"`
 	}
 	if err := json.Unmarshal(b, &wire); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrMalformed, err)
@@ -48,7 +58,17 @@ func parse(b []byte) (*envelope, error) {
 		if s == nil {
 			break
 		}
-		env.Signatures = append(env.Signatures, *s)
+		one := wireSignature{KeyID: s.KeyID, Sig: s.Sig}
+		for _, c := range s.Chain {
+			if c == nil {
+				break
+			}
+			one.Chain = append(one.Chain, *c)
+		}
+		if len(one.Chain) > MaxChain {
+			return nil, fmt.Errorf("%w: more than %d certificates with a signature", ErrMalformed, MaxChain)
+		}
+		env.Signatures = append(env.Signatures, one)
 	}
 	switch n := len(env.Signatures); {
 	case n == 0:
@@ -74,6 +94,11 @@ func parse(b []byte) (*envelope, error) {
 		if sig, err := decode(s.Sig); err != nil || len(sig) == 0 {
 			return nil, fmt.Errorf("%w: signature %d is empty or not base64", ErrMalformed, i+1)
 		}
+		for _, c := range s.Chain {
+			if der, err := decode(c); err != nil || len(der) == 0 {
+				return nil, fmt.Errorf("%w: a certificate of signature %d is empty or not base64", ErrMalformed, i+1)
+			}
+		}
 	}
 	return env, nil
 }
@@ -90,8 +115,8 @@ func (e *envelope) marshal() ([]byte, error) {
 	return b, nil
 }
 
-// single is the envelope reduced to one signature without its key id: the DSSE
-// verifier would pass over a signature whose key id is not the one it computes
+// single is the envelope reduced to one signature without its key id and chain: the
+// DSSE verifier would pass over a signature whose key id is not the one it computes
 // itself, and a hint must never decide that.
 func (e *envelope) single(s wireSignature) ([]byte, error) {
 	return json.Marshal(envelope{

@@ -11,12 +11,15 @@ import (
 var (
 	// ErrMalformed: the envelope is not one, whoever made it.
 	ErrMalformed = errors.New("malformed envelope")
-	// ErrUntrusted: the envelope is well-formed, but not enough keys of the keyring signed it.
+	// ErrUntrusted: the envelope is well-formed, but the policy does not accept it:
+	// not enough keys that it believes have signed it.
 	ErrUntrusted = errors.New("untrusted signature")
 	// ErrPayloadType: the envelope holds something else than what was asked for. It is an ErrUntrusted.
 	ErrPayloadType = fmt.Errorf("%w: wrong payload type", ErrUntrusted)
 	// ErrKey: a key or a keyring cannot be used.
 	ErrKey = errors.New("unusable key")
+	// ErrPolicy: a policy file cannot be used.
+	ErrPolicy = errors.New("unusable policy")
 	// ErrPassphrase: the private key is encrypted, and there is no passphrase or a wrong one. It is an ErrKey.
 	ErrPassphrase = fmt.Errorf("%w: passphrase", ErrKey)
 )

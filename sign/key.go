@@ -127,19 +127,19 @@ func onlyBlock(b []byte) (*pem.Block, error) {
 	return block, nil
 }
 
-// readSmall reads a file that is at most maxKeyFile long.
-func readSmall(path string) ([]byte, error) {
+// readSmall reads a file that is at most limit bytes long.
+func readSmall(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(b) > maxKeyFile {
-		return nil, fmt.Errorf("%w: %s is larger than %d bytes", ErrKey, path, maxKeyFile)
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%w: %s is larger than %d bytes", ErrKey, path, limit)
 	}
 	return b, nil
 }

@@ -164,7 +164,7 @@ func TestKeyringFailsClosed(t *testing.T) {
 		{"a dangling link", func(_ *testing.T, dir string) error { return os.Symlink("missing", filepath.Join(dir, "b.pem")) }, "b.pem"},
 		{"a directory named like a key", func(_ *testing.T, dir string) error { return os.Mkdir(filepath.Join(dir, "b.pem"), 0o700) }, "not a regular file"},
 		{"a large file", file("b.pem", strings.Repeat("#", maxKeyFile+1)), "larger"},
-		{"a certificate", file("b.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "CERTIFICATE"},
+		{"a certificate", file("b.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "x509"},
 		{"two keys in a file", func(t *testing.T, dir string) error {
 			b, err := os.ReadFile("testdata/keys/openssl-p256.pub")
 			if err != nil {
@@ -221,7 +221,7 @@ func TestKeyringIsBounded(t *testing.T) {
 	k := &Keyring{}
 	for i := range MaxKeys + 1 {
 		_, pub := newPair(t, Ed25519)
-		if err := k.add(pub); (err != nil) != (i == MaxKeys) {
+		if _, err := k.add(pub); (err != nil) != (i == MaxKeys) {
 			t.Fatalf("key %d: %v", i+1, err)
 		}
 	}

@@ -5,24 +5,34 @@ package sign
 import (
 	"bytes"
 	"crypto"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sigstore/sigstore/pkg/signature"
-	"github.com/sigstore/sigstore/pkg/signature/dsse"
 )
 
-// MaxKeys bounds a keyring, so that a hostile envelope costs at most
-// MaxSignatures x MaxKeys verifications.
-const MaxKeys = 32
+const (
+	// MaxKeys bounds a keyring, so that a hostile envelope costs at most
+	// MaxSignatures x MaxKeys verifications.
+	MaxKeys = 32
+	// MaxAuthorities bounds its certificates likewise.
+	MaxAuthorities = 8
+)
 
-// A Keyring is the set of public keys that are believed. The zero value and nil
-// believe nobody. It may be used by several goroutines.
+// A Keyring is a set of public keys, of certificates of authorities that vouch for
+// keys, and of their revocation lists. Whom of them to believe for what is what a
+// [Policy] says. The zero value and nil are empty. It may be used by several
+// goroutines.
 type Keyring struct {
-	keys []trustedKey // sorted by id
+	keys        []trustedKey // sorted by id
+	authorities []*authority
+	revocations []*revocations
+	files       map[string]member // by name
 }
 
 type trustedKey struct {
@@ -30,11 +40,17 @@ type trustedKey struct {
 	verifier signature.Verifier
 }
 
+// A member of a keyring is a key, by its id, or an authority.
+type member struct {
+	key       string
+	authority *authority
+}
+
 // NewKeyring makes a keyring of the given keys; the same key twice counts once.
 func NewKeyring(pubs ...crypto.PublicKey) (*Keyring, error) {
 	k := &Keyring{}
 	for _, pub := range pubs {
-		if err := k.add(pub); err != nil {
+		if _, err := k.add(pub); err != nil {
 			return nil, fmt.Errorf("make keyring: %w", err)
 		}
 	}
@@ -44,22 +60,23 @@ func NewKeyring(pubs ...crypto.PublicKey) (*Keyring, error) {
 	return k, nil
 }
 
-// LoadKeyring reads the public keys *.pem and *.pub of a directory. It fails
-// closed: one file that cannot be read or is not a public key, any private key
-// in the directory, or no key at all is an error.
+// LoadKeyring reads the public keys and the certificates (*.pem, *.pub, *.crt) and
+// the revocation lists (*.crl) of a directory. It fails closed: one file that
+// cannot be read or is something else, any private key in the directory, or
+// neither a key nor a certificate at all is an error.
 func LoadKeyring(dir string) (*Keyring, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("load keyring: %w", err)
 	}
-	k := &Keyring{}
+	k := &Keyring{files: make(map[string]member)}
 	for _, entry := range entries {
 		path := filepath.Join(dir, entry.Name())
 		if err := k.load(path); err != nil {
 			return nil, fmt.Errorf("load keyring: %s: %w", path, err)
 		}
 	}
-	if len(k.keys) == 0 {
+	if len(k.keys)+len(k.authorities) == 0 {
 		return nil, fmt.Errorf("load keyring: %w: no *.pem or *.pub file in %s", ErrKey, dir)
 	}
 	return k, nil
@@ -67,7 +84,12 @@ func LoadKeyring(dir string) (*Keyring, error) {
 
 // load takes up one directory entry. Symbolic links are followed.
 func (k *Keyring) load(path string) error {
-	wanted := strings.HasSuffix(path, ".pem") || strings.HasSuffix(path, ".pub")
+	kind := filepath.Ext(path)
+	wanted := slices.Contains([]string{".pem", ".pub", ".crt", ".crl"}, kind)
+	limit := int64(maxKeyFile)
+	if kind == ".crl" {
+		limit = maxCRL
+	}
 	info, err := os.Stat(path)
 	switch {
 	case err != nil && wanted:
@@ -76,44 +98,91 @@ func (k *Keyring) load(path string) error {
 		return nil
 	case !info.Mode().IsRegular():
 		return fmt.Errorf("%w: not a regular file", ErrKey)
-	case info.Size() > maxKeyFile && !wanted:
+	case info.Size() > limit && !wanted:
 		return nil
 	}
-	b, err := readSmall(path)
+	b, err := readSmall(path, limit)
 	if err != nil {
 		return err
 	}
 	if bytes.Contains(b, []byte("PRIVATE KEY-----")) {
 		return fmt.Errorf("%w: a private key; it has no place on a device: take it away and consider it stolen", ErrKey)
 	}
-	if !wanted {
+	switch {
+	case !wanted:
+		return nil
+	case kind == ".crl":
+		return k.addRevocations(filepath.Base(path), b)
+	}
+	return k.addFile(filepath.Base(path), b)
+}
+
+// addFile takes up a public key or a certificate.
+func (k *Keyring) addFile(name string, b []byte) error {
+	if block, _ := pem.Decode(b); block != nil && block.Type == certificatePEM {
+		block, err := onlyBlock(b)
+		if err != nil {
+			return err
+		}
+		a, err := newAuthority(block.Bytes)
+		if err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(k.authorities, func(o *authority) bool { return o.cert.Equal(a.cert) }); i >= 0 {
+			a = k.authorities[i]
+		} else if len(k.authorities) == MaxAuthorities {
+			return fmt.Errorf("%w: more than %d certificates", ErrKey, MaxAuthorities)
+		} else {
+			k.authorities = append(k.authorities, a)
+		}
+		k.files[name] = member{authority: a}
 		return nil
 	}
 	pub, err := ParsePublicKey(b)
 	if err != nil {
 		return err
 	}
-	return k.add(pub)
-}
-
-func (k *Keyring) add(pub crypto.PublicKey) error {
-	id, err := KeyID(pub)
+	id, err := k.add(pub)
 	if err != nil {
 		return err
 	}
-	at, found := slices.BinarySearchFunc(k.keys, id, func(t trustedKey, id string) int { return strings.Compare(t.id, id) })
+	k.files[name] = member{key: id}
+	return nil
+}
+
+func (k *Keyring) addRevocations(name string, b []byte) error {
+	if len(k.revocations) == maxCRLs {
+		return fmt.Errorf("%w: more than %d revocation lists", ErrKey, maxCRLs)
+	}
+	r, err := parseRevocations(name, b)
+	if err != nil {
+		return err
+	}
+	k.revocations = append(k.revocations, r)
+	return nil
+}
+
+func (k *Keyring) add(pub crypto.PublicKey) (id string, err error) {
+	if id, err = KeyID(pub); err != nil {
+		return "", err
+	}
+	at, found := k.find(id)
 	if found {
-		return nil
+		return id, nil
 	}
 	if len(k.keys) == MaxKeys {
-		return fmt.Errorf("%w: more than %d public keys", ErrKey, MaxKeys)
+		return "", fmt.Errorf("%w: more than %d public keys", ErrKey, MaxKeys)
 	}
 	verifier, err := signature.LoadVerifier(pub, crypto.SHA256)
 	if err != nil {
-		return fmt.Errorf("%w: %v", ErrKey, err)
+		return "", fmt.Errorf("%w: %v", ErrKey, err)
 	}
 	k.keys = slices.Insert(k.keys, at, trustedKey{id: id, verifier: verifier})
-	return nil
+	return id, nil
+}
+
+func (k *Keyring) find(id string) (int, bool) {
+	return slices.BinarySearchFunc(k.keys, id, func(t trustedKey, id string) int { return strings.Compare(t.id, id) })
 }
 
 // KeyIDs lists the keys of the keyring, sorted.
@@ -128,76 +197,44 @@ func (k *Keyring) KeyIDs() []string {
 	return ids
 }
 
-// Verified is what an envelope holds, and who says so.
-type Verified struct {
-	// Payload is exactly what was signed.
-	Payload []byte
-	// KeyIDs names the keys of the keyring that signed it: distinct and sorted.
-	KeyIDs []string
+// Authorities lists the subjects of the certificates of the keyring.
+func (k *Keyring) Authorities() []string {
+	if k == nil {
+		return nil
+	}
+	var names []string
+	for _, a := range k.authorities {
+		name, _ := subjectOf(a.cert)
+		names = append(names, name)
+	}
+	return names
 }
 
-// Verify takes the payload out of an envelope, provided that at least threshold
-// different keys of the keyring signed it under payloadType. Signatures by
-// unknown keys are passed over: they may be meant for others.
+// Policy believes every member of the keyring for everything, if at least
+// threshold different keys signed.
+func (k *Keyring) Policy(threshold int) *Policy {
+	if k == nil {
+		k = &Keyring{}
+	}
+	r := rule{threshold: threshold}
+	for _, key := range k.keys {
+		r.signers = append(r.signers, party{member: member{key: key.id}})
+	}
+	for _, a := range k.authorities {
+		r.signers = append(r.signers, party{member: member{authority: a}})
+	}
+	return &Policy{keyring: k, rules: []rule{r}}
+}
+
+// Verify is that of [Keyring.Policy], for a payload that claims nothing.
 func (k *Keyring) Verify(envelope []byte, payloadType string, threshold int) (*Verified, error) {
-	if threshold < 1 {
-		return nil, fmt.Errorf("verify envelope: threshold is %d, it must be at least 1", threshold)
-	}
-	if payloadType == "" { // to the DSSE verifier this would mean: any
-		return nil, fmt.Errorf("verify envelope: no payload type was asked for")
-	}
-	env, err := parse(envelope)
-	if err != nil {
-		return nil, fmt.Errorf("verify envelope: %w", err)
-	}
-	if env.PayloadType != payloadType {
-		return nil, fmt.Errorf("verify envelope: %w: %q, want %q", ErrPayloadType, env.PayloadType, payloadType)
-	}
-	if k == nil || len(k.keys) < threshold {
-		return nil, fmt.Errorf("verify envelope: %w: threshold %d, but the keyring has only %d keys", ErrUntrusted, threshold, len(k.KeyIDs()))
-	}
-	result := &Verified{}
-	for _, s := range env.Signatures {
-		id, payload, err := k.whose(env, s, payloadType, result.KeyIDs)
-		if err != nil {
-			return nil, fmt.Errorf("verify envelope: %w", err)
-		}
-		if id != "" {
-			result.KeyIDs = append(result.KeyIDs, id)
-			result.Payload = payload
-		}
-	}
-	if len(result.KeyIDs) < threshold {
-		return nil, fmt.Errorf("verify envelope: %w: signed by %d of the %d keys in the keyring, need %d",
-			ErrUntrusted, len(result.KeyIDs), len(k.keys), threshold)
-	}
-	slices.Sort(result.KeyIDs)
-	return result, nil
-}
-
-// whose finds the key, not yet counted, that made the signature s; "" if there is none.
-func (k *Keyring) whose(env *envelope, s wireSignature, payloadType string, counted []string) (string, []byte, error) {
-	single, err := env.single(s)
-	if err != nil {
-		return "", nil, err
-	}
-	for _, key := range k.hintedFirst(s.KeyID) {
-		if slices.Contains(counted, key.id) {
-			continue
-		}
-		var payload []byte
-		verifier := dsse.WrapVerifier(key.verifier, dsse.WithExpectedPayloadType(payloadType), dsse.WithDecodedPayload(&payload))
-		if verifier.VerifySignature(bytes.NewReader(single), nil) == nil {
-			return key.id, payload, nil
-		}
-	}
-	return "", nil, nil
+	return k.Policy(threshold).Verify(envelope, payloadType, time.Time{}, nil)
 }
 
 // hintedFirst orders the keys by the unproven hint, to save work, and leaves none out.
 func (k *Keyring) hintedFirst(hint string) []trustedKey {
-	at := slices.IndexFunc(k.keys, func(t trustedKey) bool { return t.id == hint })
-	if at <= 0 {
+	at, found := k.find(hint)
+	if !found || at == 0 {
 		return k.keys
 	}
 	ordered := append([]trustedKey{k.keys[at]}, k.keys[:at]...)

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -54,7 +55,7 @@ func LoadSigner(_ context.Context, ref string, pass func() ([]byte, error)) (Sig
 	if scheme, _, found := strings.Cut(ref, "://"); found {
 		return nil, fmt.Errorf("load key: %w: %q is no supported kind of key reference; give the path of a PEM file", ErrKey, scheme)
 	}
-	b, err := readSmall(ref)
+	b, err := readSmall(ref, maxKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("load key: %w", err)
 	}
@@ -139,6 +140,11 @@ func sealOne(payloadType string, payload []byte, s Signer) (*envelope, error) {
 	}
 	for i := range env.Signatures {
 		env.Signatures[i].KeyID = s.KeyID()
+		if c, ok := s.(interface{ Chain() [][]byte }); ok {
+			for _, der := range c.Chain() {
+				env.Signatures[i].Chain = append(env.Signatures[i].Chain, base64.StdEncoding.EncodeToString(der))
+			}
+		}
 	}
 	return &env, nil
 }
