@@ -21,6 +21,7 @@ import (
 type Spec struct {
 	Compatible []string
 	Version    string
+	Channel    string
 	Sequence   uint64
 	Floor      uint64
 	// Created is the signed time; parts of a second are dropped.
@@ -38,10 +39,8 @@ type Spec struct {
 	// Compressor makes the zstd frames: what is built in if "", or CompressorZstd.
 	Compressor string
 	Signers    []sign.Signer
-	// Keyring and Threshold are for sources that are bundles: so many of these
-	// keys must have signed them. Nil believes nobody.
-	Keyring   *sign.Keyring
-	Threshold int
+	// Policy is for sources that are bundles. Nil believes nobody.
+	Policy *sign.Policy
 	// Workers is the number of chunks encoded at once; 0 means all cores.
 	Workers int
 	// Progress, if set, is told the bytes done so far and in all. Calls do not overlap.
@@ -91,6 +90,7 @@ func build(ctx context.Context, out string, s Spec) error {
 		Format:      Format,
 		Compatible:  s.Compatible,
 		Version:     s.Version,
+		Channel:     s.Channel,
 		Sequence:    s.Sequence,
 		Floor:       s.Floor,
 		Created:     s.Created.UTC().Truncate(time.Second),

@@ -127,7 +127,7 @@ func TestBuildIsDeterministic(t *testing.T) {
 		if err := Build(context.Background(), out, spec); err != nil {
 			t.Fatal(err)
 		}
-		f, err := Open(out, ring, 1)
+		f, err := Open(out, ring.Policy(1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -302,7 +302,7 @@ func TestAnyImageComesBack(t *testing.T) {
 		if err := Build(context.Background(), out, spec); err != nil {
 			t.Fatal(err)
 		}
-		f, err := Open(out, ring, 1)
+		f, err := Open(out, ring.Policy(1))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -131,7 +131,7 @@ func TestDecode(t *testing.T) {
 }
 
 // A few signed bytes that ask for gigabytes get an error, and no memory.
-func TestZipBomb(t *testing.T) {
+func TestZipBombFrame(t *testing.T) {
 	d := newTestDecoder(t)
 	huge := make([]byte, 256<<20)
 	bombs := map[string][]byte{

@@ -14,7 +14,7 @@
 // and turns each into content with a [Decoder]. A host uses [Open], which does
 // all of this on a file, and [Build] makes one.
 //
-//	v, err := bundle.Verify(head, keyring, 1)
+//	v, err := bundle.Verify(head, policy, notBefore)
 //	img := v.Manifest.Image("rootfs")
 //	digests, err := bundle.ParseChunks(img, chunkTable)
 //	entries, err := bundle.ParseTable(img, img.Full(), recipeTable)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/updaterd/updaterd/sign"
 )
@@ -23,12 +24,12 @@ type File struct {
 // Open verifies the head of a bundle, and that the file is exactly as long as
 // the manifest says. What is in the payload is looked at by [File.Check] and
 // [File.Apply].
-func Open(path string, keyring *sign.Keyring, threshold int) (*File, error) {
+func Open(path string, policy *sign.Policy) (*File, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	file, err := open(f, keyring, threshold)
+	file, err := open(f, policy)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("open %s: %w", path, err)
@@ -36,12 +37,12 @@ func Open(path string, keyring *sign.Keyring, threshold int) (*File, error) {
 	return file, nil
 }
 
-func open(f *os.File, keyring *sign.Keyring, threshold int) (*File, error) {
+func open(f *os.File, policy *sign.Policy) (*File, error) {
 	head, err := ReadHead(f)
 	if err != nil {
 		return nil, err
 	}
-	v, err := Verify(head, keyring, threshold)
+	v, err := Verify(head, policy, time.Time{})
 	if err != nil {
 		return nil, err
 	}

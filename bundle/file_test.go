@@ -10,16 +10,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/updaterd/updaterd/sign"
 )
 
-func TestFileOfTheWrongLength(t *testing.T) {
+func TestPayloadLongerThanCovered(t *testing.T) {
 	dir := t.TempDir()
 	good := readFile(t, buildTest(t, dir))
 	_, ring := testKey(t, "alice")
 	open := func(b []byte) error {
-		f, err := Open(writeFile(t, dir, "edited", b), ring, 1)
+		f, err := Open(writeFile(t, dir, "edited", b), ring.Policy(1))
 		if err == nil {
 			f.Close()
 		}
@@ -65,7 +66,7 @@ func TestEveryByteCounts(t *testing.T) {
 		if _, err := w.WriteAt([]byte{good[at] ^ 0x40}, int64(at)); err != nil {
 			t.Fatal(err)
 		}
-		f, err := Open(edited, ring, 1)
+		f, err := Open(edited, ring.Policy(1))
 		if err == nil {
 			if f.Digest != genuine.Digest {
 				t.Fatalf("byte %d: another manifest is verified", at)
@@ -87,11 +88,11 @@ func TestUntrusted(t *testing.T) {
 	_, alice := testKey(t, "alice")
 	_, mallory := testKey(t, "mallory")
 	for name, err := range map[string]error{
-		"another key":    second(Open(path, mallory, 1)),
-		"threshold of 2": second(Open(path, alice, 2)),
-		"no keyring":     second(Open(path, nil, 1)),
-		"empty keyring":  second(Open(path, &sign.Keyring{}, 1)),
-		"threshold of 0": second(Open(path, alice, 0)),
+		"another key":    second(Open(path, mallory.Policy(1))),
+		"threshold of 2": second(Open(path, alice.Policy(2))),
+		"no keyring":     second(Open(path, nil)),
+		"empty keyring":  second(Open(path, new(sign.Keyring).Policy(1))),
+		"threshold of 0": second(Open(path, alice.Policy(0))),
 	} {
 		if err == nil || name != "threshold of 0" && !errors.Is(err, sign.ErrUntrusted) {
 			t.Errorf("%s: Open: %v; want sign.ErrUntrusted", name, err)
@@ -121,7 +122,7 @@ func TestAnotherPayloadType(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Verify(head, ring, 1); !errors.Is(err, sign.ErrPayloadType) {
+	if _, err := Verify(head, ring.Policy(1), time.Time{}); !errors.Is(err, sign.ErrPayloadType) {
 		t.Errorf("Verify: %v; want sign.ErrPayloadType", err)
 	}
 	if _, err := Unverified(head); !errors.Is(err, ErrMalformed) {
@@ -179,7 +180,7 @@ func TestBeyondFourGiB(t *testing.T) {
 	if _, err := w.WriteAt(content, data+(chunks-2)*MaxChunkSize); err != nil {
 		t.Fatal(err)
 	}
-	f, err := Open(path, ring, 1)
+	f, err := Open(path, ring.Policy(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +208,7 @@ func TestBeyondFourGiB(t *testing.T) {
 	if err := w.Truncate(data + chunks*MaxChunkSize - 4<<30); err != nil {
 		t.Fatal(err)
 	}
-	if err := second(Open(path, ring, 1)); !errors.Is(err, ErrTruncated) {
+	if err := second(Open(path, ring.Policy(1))); !errors.Is(err, ErrTruncated) {
 		t.Errorf("4 GiB shorter: Open: %v; want ErrTruncated", err)
 	}
 }
@@ -230,7 +231,7 @@ func TestResign(t *testing.T) {
 		if err := f.Resign(out, tc.add, bob); err != nil {
 			t.Fatal(err)
 		}
-		g, err := Open(out, bobRing, 1)
+		g, err := Open(out, bobRing.Policy(1))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -241,7 +242,7 @@ func TestResign(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		g.Close()
-		if err := second(Open(out, aliceRing, 1)); (err == nil) != tc.add {
+		if err := second(Open(out, aliceRing.Policy(1))); (err == nil) != tc.add {
 			t.Errorf("%s: the first key's signature: %v", name, err)
 		}
 	}
@@ -255,14 +256,14 @@ func TestResign(t *testing.T) {
 	if err := f.Resign(path, false, bob); err != nil {
 		t.Fatal(err)
 	}
-	if err := second(Open(path, bobRing, 1)); err != nil {
+	if err := second(Open(path, bobRing.Policy(1))); err != nil {
 		t.Error(err)
 	}
 	checkNoLitter(t, dir, "v1", "v2", "boot", "test.upb", "add", "replace")
 }
 
 // What happens to the file after it was opened is noticed.
-func TestFileThatChangesUnderneath(t *testing.T) {
+func TestSwappedFileBetweenVerifyAndWrite(t *testing.T) {
 	dir := t.TempDir()
 	path := buildTest(t, dir)
 	f := openTest(t, path)
@@ -293,8 +294,8 @@ func TestWrongContent(t *testing.T) {
 		image  Digest
 		chunks []Digest
 	}{
-		"chunk of another image": {Sum(chunk), []Digest{Sum(other)}},
-		"image digest":           {Sum(other), []Digest{Sum(chunk)}},
+		"chunk from another image": {Sum(chunk), []Digest{Sum(other)}},
+		"image digest":             {Sum(other), []Digest{Sum(chunk)}},
 	} {
 		digests := tc.chunks[0][:]
 		table := appendEntry(nil, entryOf(Raw, chunk))
@@ -318,7 +319,7 @@ func TestWrongContent(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir := t.TempDir()
-		f, err := Open(writeFile(t, dir, "b", append(append(append(b, digests...), table...), chunk...)), ring, 1)
+		f, err := Open(writeFile(t, dir, "b", append(append(append(b, digests...), table...), chunk...)), ring.Policy(1))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,6 +33,12 @@ func testKey(t testing.TB, name string) (sign.Signer, *sign.Keyring) {
 	return signer, ring
 }
 
+func testPolicy(t testing.TB, name string, threshold int) *sign.Policy {
+	t.Helper()
+	_, ring := testKey(t, name)
+	return ring.Policy(threshold)
+}
+
 // noise is n bytes that do not compress.
 func noise(n int, seed uint64) []byte {
 	b := make([]byte, n)
@@ -130,7 +136,7 @@ func buildTest(t testing.TB, dir string) string {
 func openTest(t testing.TB, path string) *File {
 	t.Helper()
 	_, ring := testKey(t, "alice")
-	f, err := Open(path, ring, 1)
+	f, err := Open(path, ring.Policy(1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,7 +62,7 @@ func TestGolden(t *testing.T) {
 		buildGolden(t)
 	}
 	_, ring := testKey(t, "golden")
-	f, err := Open(goldenFile, ring, 1)
+	f, err := Open(goldenFile, ring.Policy(1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/updaterd/updaterd/sign"
 )
@@ -54,18 +55,18 @@ func TestHeadIsExact(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Verify(head, ring, 1); err != nil {
+	if _, err := Verify(head, ring.Policy(1), time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	for n := range head {
-		if _, err := Verify(head[:n], ring, 1); !errors.Is(err, ErrTruncated) {
+		if _, err := Verify(head[:n], ring.Policy(1), time.Time{}); !errors.Is(err, ErrTruncated) {
 			t.Fatalf("Verify of %d of %d bytes: %v; want ErrTruncated", n, len(head), err)
 		}
 		if _, err := ReadHead(bytes.NewReader(file[:n])); !errors.Is(err, ErrTruncated) {
 			t.Fatalf("ReadHead of %d of %d bytes: %v; want ErrTruncated", n, len(head), err)
 		}
 	}
-	if _, err := Verify(file[:len(head)+1], ring, 1); !errors.Is(err, ErrMalformed) {
+	if _, err := Verify(file[:len(head)+1], ring.Policy(1), time.Time{}); !errors.Is(err, ErrMalformed) {
 		t.Errorf("Verify of a byte more: %v; want ErrMalformed", err)
 	}
 }
@@ -85,7 +86,7 @@ func FuzzHead(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	genuine, err := Verify(head, ring, 1)
+	genuine, err := Verify(head, ring.Policy(1), time.Time{})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -104,7 +105,7 @@ func FuzzHead(f *testing.F) {
 		if m, err := Unverified(head); (m == nil) == (err == nil) {
 			t.Fatalf("Unverified = %v, %v", m, err)
 		}
-		v, err := Verify(head, ring, 1)
+		v, err := Verify(head, ring.Policy(1), time.Time{})
 		if err != nil {
 			if v != nil {
 				t.Fatalf("Verify = %v, %v", v, err)

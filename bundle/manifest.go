@@ -24,7 +24,9 @@ type Manifest struct {
 	// Compatible lists the kinds of device this release is for.
 	Compatible []string `json:"compatible"`
 	// Version is a label for people. Only Sequence orders releases.
-	Version  string `json:"version"`
+	Version string `json:"version"`
+	// Channel is what a policy may ask for other keys by: "stable", "nightly".
+	Channel  string `json:"channel,omitempty"`
 	Sequence uint64 `json:"sequence"`
 	// Floor is the lowest sequence a device may install once it has confirmed this release.
 	Floor uint64 `json:"floor"`

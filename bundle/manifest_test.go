@@ -50,7 +50,7 @@ func TestSignedButMalformedManifest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, err := Verify(head, ring, 1)
+		v, err := Verify(head, ring.Policy(1), time.Time{})
 		if v != nil || !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), want) {
 			t.Errorf("Verify = %v, %v; want ErrMalformed with %q", v, err, want)
 		}

@@ -36,13 +36,13 @@ func (b *builder) openSource(class, path, out string) (input, error) {
 }
 
 func (b *builder) openBundle(f *os.File, class, out string) (input, error) {
-	if b.Keyring == nil {
+	if b.Policy == nil {
 		return input{}, errors.New("it is a bundle, and there is no keyring to verify it with")
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return input{}, err
 	}
-	file, err := open(f, b.Keyring, max(1, b.Threshold))
+	file, err := open(f, b.Policy)
 	if err != nil {
 		return input{}, err
 	}

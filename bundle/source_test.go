@@ -37,7 +37,7 @@ func TestDeltaFromBundle(t *testing.T) {
 	want := readFile(t, buildTest(t, dir))
 	old := olderBundle(t, dir)
 	spec.Images[0].Deltas = []SourceSpec{{Path: old}}
-	_, spec.Keyring = testKey(t, "alice")
+	spec.Policy = testPolicy(t, "alice", 1)
 	out := buildWatched(t, dir, spec)
 	if !bytes.Equal(readFile(t, out), want) {
 		t.Error("the bundle differs from the one made from the image")
@@ -52,7 +52,7 @@ func TestSameSourceTwice(t *testing.T) {
 	v1 := spec.Images[0].Deltas[0]
 	other := SourceSpec{Path: writeFile(t, dir, "v0", testImage("20251201", 3))}
 	spec.Images[0].Deltas = []SourceSpec{{Path: olderBundle(t, dir)}, other, v1, v1}
-	_, spec.Keyring = testKey(t, "alice")
+	spec.Policy = testPolicy(t, "alice", 1)
 	var notes []string
 	spec.Note = func(s string) { notes = append(notes, s) }
 	var last, total int64
@@ -86,9 +86,9 @@ func TestBundleAsSourceIsRefused(t *testing.T) {
 		want error
 		text string
 	}{
-		"no keyring":       {func(_ string, s *Spec) { s.Keyring = nil }, nil, "no keyring"},
-		"somebody's":       {func(_ string, s *Spec) { _, s.Keyring = testKey(t, "bob") }, sign.ErrUntrusted, "old.upb"},
-		"too few keys":     {func(_ string, s *Spec) { s.Threshold = 2 }, sign.ErrUntrusted, "old.upb"},
+		"no keyring":       {func(_ string, s *Spec) { s.Policy = nil }, nil, "no keyring"},
+		"somebody's":       {func(_ string, s *Spec) { s.Policy = testPolicy(t, "bob", 1) }, sign.ErrUntrusted, "old.upb"},
+		"too few keys":     {func(_ string, s *Spec) { s.Policy = testPolicy(t, "alice", 2) }, sign.ErrUntrusted, "old.upb"},
 		"another class":    {func(_ string, s *Spec) { s.Images[0].Class = "data" }, nil, `no image of class "data" in it; it has rootfs`},
 		"touched head":     {flipAt(20), sign.ErrMalformed, "old.upb"},
 		"cut off":          {func(old string, _ *Spec) { writeFile(t, filepath.Dir(old), "old.upb", readFile(t, old)[:2000]) }, ErrTruncated, "old.upb"},
@@ -100,7 +100,7 @@ func TestBundleAsSourceIsRefused(t *testing.T) {
 			spec := testSpec(t, dir)
 			old := olderBundle(t, dir)
 			spec.Images[0].Deltas = []SourceSpec{{Path: old}}
-			_, spec.Keyring = testKey(t, "alice")
+			spec.Policy = testPolicy(t, "alice", 1)
 			out := writeFile(t, dir, "test.upb", []byte("what was here before"))
 			tc.edit(old, &spec)
 			err := Build(context.Background(), out, spec)
@@ -154,7 +154,7 @@ func TestBuildFromBundleCanBeInterrupted(t *testing.T) {
 	for after := range 24 {
 		spec := testSpec(t, dir)
 		spec.Images[0].Deltas = []SourceSpec{{Path: old}}
-		_, spec.Keyring = testKey(t, "alice")
+		spec.Policy = testPolicy(t, "alice", 1)
 		ctx, cancel := context.WithCancel(context.Background())
 		n := 0
 		spec.Progress = func(int64, int64) {

@@ -57,6 +57,11 @@ func (m *Manifest) validate() error {
 	if err := checkLabel("version", m.Version); err != nil {
 		return err
 	}
+	if m.Channel != "" {
+		if err := checkWord("channel", m.Channel, maxClass, lower+digits, "-"); err != nil {
+			return err
+		}
+	}
 	if m.Floor > m.Sequence {
 		return fmt.Errorf("floor %d is above the release's own sequence %d", m.Floor, m.Sequence)
 	}

@@ -4,6 +4,7 @@ package bundle
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/updaterd/updaterd/sign"
 )
@@ -14,7 +15,7 @@ type Verified struct {
 	// Digest is that of the manifest's bytes. It identifies the release: a
 	// bundle that is signed again keeps it.
 	Digest Digest
-	// KeyIDs are the keys of the keyring that signed it.
+	// KeyIDs are the keys that signed it and count.
 	KeyIDs []string
 	// PayloadOffset is where the payload begins in the file, and PayloadSize
 	// its length; the file ends there.
@@ -22,20 +23,23 @@ type Verified struct {
 }
 
 // Verify checks the head of a bundle, which is exactly its header and its
-// envelope, and returns the manifest if at least threshold different keys of
-// the keyring signed it.
-func Verify(head []byte, keyring *sign.Keyring, threshold int) (*Verified, error) {
+// envelope, and returns the manifest if the policy accepts it: as many keys signed
+// it as the rules for its images and its channel ask for. notBefore is the earliest
+// time that it can be now, zero if nothing is known of it.
+func Verify(head []byte, policy *sign.Policy, notBefore time.Time) (*Verified, error) {
 	envelope, err := splitHead(head)
 	if err != nil {
 		return nil, err
 	}
-	trusted, err := keyring.Verify(envelope, PayloadType, threshold)
+	var m *Manifest
+	trusted, err := policy.Verify(envelope, PayloadType, notBefore, func(payload []byte) (claims sign.Claims, err error) {
+		if m, err = ParseManifest(payload); err != nil {
+			return claims, err
+		}
+		return m.claims(), nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("verify bundle: %w", err)
-	}
-	m, err := ParseManifest(trusted.Payload)
-	if err != nil {
-		return nil, err
 	}
 	return &Verified{
 		Manifest:      m,
@@ -44,6 +48,15 @@ func Verify(head []byte, keyring *sign.Keyring, threshold int) (*Verified, error
 		PayloadOffset: int64(len(head)),
 		PayloadSize:   m.PayloadSize(),
 	}, nil
+}
+
+// claims is what a policy judges a manifest by.
+func (m *Manifest) claims() sign.Claims {
+	c := sign.Claims{Created: m.Created, Channel: m.Channel}
+	for i := range m.Images {
+		c.Classes = append(c.Classes, m.Images[i].Class)
+	}
+	return c
 }
 
 func splitHead(head []byte) (envelope []byte, err error) {

@@ -51,7 +51,7 @@ func TestAttacks(t *testing.T) {
 	}{
 		{"honest, one key", byAlice, 1, nil},
 		{"honest, two keys", byBoth, 2, nil},
-		{"unknown key", seal(testType, mallory), 1, ErrUntrusted},
+		{"signed by unknown key", seal(testType, mallory), 1, ErrUntrusted},
 		{"unknown key that claims to be alice", edit(t, seal(testType, mallory), func(e *envelope) { e.Signatures[0].KeyID = alice.KeyID() }), 1, ErrUntrusted},
 		{"unknown key first, known key second", seal(testType, mallory, alice), 1, nil},
 		{"unknown key does not count", seal(testType, mallory, alice), 2, ErrUntrusted},
@@ -60,7 +60,7 @@ func TestAttacks(t *testing.T) {
 		{"same signature under bob's id", edit(t, byAlice, func(e *envelope) {
 			e.Signatures = append(e.Signatures, wireSignature{KeyID: bob.KeyID(), Sig: e.Signatures[0].Sig})
 		}), 2, ErrUntrusted},
-		{"two signatures by one key", edit(t, byAlice, func(e *envelope) {
+		{"threshold met twice by one key", edit(t, byAlice, func(e *envelope) {
 			var other envelope
 			if err := json.Unmarshal(seal(testType, alice), &other); err != nil {
 				t.Fatal(err)
@@ -73,7 +73,7 @@ func TestAttacks(t *testing.T) {
 			e.Signatures[0].KeyID, e.Signatures[1].KeyID = e.Signatures[1].KeyID, "SHA256:nonsense"
 		}), 2, nil},
 		{"payload of another type", seal("application/vnd.example.other+json", alice), 1, ErrPayloadType},
-		{"payload of another type, relabelled", edit(t, seal("application/vnd.example.other+json", alice), func(e *envelope) { e.PayloadType = testType }), 1, ErrUntrusted},
+		{"payload type confusion", edit(t, seal("application/vnd.example.other+json", alice), func(e *envelope) { e.PayloadType = testType }), 1, ErrUntrusted},
 		{"type in another case", edit(t, byAlice, func(e *envelope) { e.PayloadType = strings.ToUpper(testType) }), 1, ErrPayloadType},
 		{"no type", edit(t, byAlice, func(e *envelope) { e.PayloadType = "" }), 1, ErrMalformed},
 		{"tampered payload", edit(t, byAlice, func(e *envelope) { e.Payload = otherPayload }), 1, ErrUntrusted},
@@ -94,7 +94,7 @@ func TestAttacks(t *testing.T) {
 			}
 		}), 1, ErrMalformed},
 		{"a flood of empty signatures", []byte(`{"payloadType":"` + testType + `","payload":"","signatures":[` + strings.Repeat("{},", 300_000) + `{}]}`), 1, ErrMalformed},
-		{"oversized", edit(t, byAlice, func(e *envelope) { e.Payload = strings.Repeat("AAAA", MaxEnvelope/4) }), 1, ErrMalformed},
+		{"oversized envelope", edit(t, byAlice, func(e *envelope) { e.Payload = strings.Repeat("AAAA", MaxEnvelope/4) }), 1, ErrMalformed},
 		{"trailing byte", append(bytes.Clone(byAlice), 'x'), 1, ErrMalformed},
 		{"trailing line feed", append(bytes.Clone(byAlice), '\n'), 1, ErrMalformed},
 		{"trailing zero", append(bytes.Clone(byAlice), 0), 1, ErrMalformed},

@@ -88,9 +88,9 @@ func TestEngineKnowsTheSlots(t *testing.T) {
 	}
 	if _, err := install.New(install.Options{
 		Compatible: "x", Slots: devices(c), Regions: parts, Headers: headers(c), Dir: filepath.Join(dir, "downloads"),
-		Booted:  func() (bootctl.Slot, error) { return "a", nil },
-		Keyring: func() (*sign.Keyring, error) { return nil, nil },
-		Open:    func(string) (install.Remote, error) { return nil, nil },
+		Booted: func() (bootctl.Slot, error) { return "a", nil },
+		Policy: func() (*sign.Policy, error) { return nil, nil },
+		Open:   func(string) (install.Remote, error) { return nil, nil },
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -97,11 +97,31 @@ func checkKeyring(c *config.Config) (string, error) {
 	if err != nil {
 		return "", faulty(cure, "%w", err)
 	}
-	n := len(keys.KeyIDs())
-	if n < c.Threshold {
+	n, authorities := len(keys.KeyIDs()), len(keys.Authorities())
+	holds := fmt.Sprintf("%d keys and %d authorities in %s", n, authorities, c.Keyring)
+	if c.Policy != "" {
+		return checkPolicy(c, holds)
+	}
+	if n < c.Threshold && authorities == 0 {
 		return "", faulty(cure, "%s holds %d different keys, and %d must have signed (threshold)", c.Keyring, n, c.Threshold)
 	}
-	return fmt.Sprintf("%d keys in %s, of which %d must have signed", n, c.Keyring, c.Threshold), nil
+	if authorities == 0 {
+		holds = fmt.Sprintf("%d keys in %s", n, c.Keyring)
+	}
+	return fmt.Sprintf("%s, of which %d must have signed", holds, c.Threshold), nil
+}
+
+func checkPolicy(c *config.Config, holds string) (string, error) {
+	policy, err := policyOf(c)
+	if err != nil {
+		return "", faulty("correct the policy, see \"Policy file\" in docs/security.md; bundles are refused without it", "%w", err)
+	}
+	for _, class := range c.Classes() {
+		if !policy.Covers(class) {
+			return "", faulty("write a [[rule]] for that class, or one without classes", "%s has no rule for images of class %q: bundles with one are refused", c.Policy, class)
+		}
+	}
+	return fmt.Sprintf("%s, %d rules in %s", holds, policy.Rules(), c.Policy), nil
 }
 
 func checkEnvironment(c *config.Config) (string, error) {

@@ -142,8 +142,8 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		Regions:     parts,
 		Headers:     headers(c),
 		Booted:      system.Booted,
-		Keyring:     func() (*sign.Keyring, error) { return sign.LoadKeyring(c.Keyring) },
-		Threshold:   c.Threshold,
+		Policy:      func() (*sign.Policy, error) { return policyOf(c) },
+		TimeFloor:   func() time.Time { return updater.TimeFloor() },
 		Dir:         filepath.Join(c.DataDir, "downloads"),
 		StoreBudget: int64(c.Download.StoreBudget),
 		ByteBudget:  int64(c.Download.ByteBudget),
@@ -175,6 +175,18 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 	}
 	updater, err = update.New(options)
 	return updater, err
+}
+
+// policyOf reads whom this device believes.
+func policyOf(c *config.Config) (*sign.Policy, error) {
+	keyring, err := sign.LoadKeyring(c.Keyring)
+	if err != nil {
+		return nil, err
+	}
+	if c.Policy != "" {
+		return sign.LoadPolicy(c.Policy, keyring)
+	}
+	return keyring.Policy(c.Threshold), nil
 }
 
 func devices(c *config.Config) map[string]map[bootctl.Slot]string {

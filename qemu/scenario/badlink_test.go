@@ -33,7 +33,7 @@ func newResume(t *testing.T, s *small, server *origin.Server, name string) *resu
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := bundle.Open(filepath.Join(s.bundles, name), keyring, 1)
+	f, err := bundle.Open(filepath.Join(s.bundles, name), keyring.Policy(1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,9 +47,11 @@ func TestOptions(t *testing.T) {
 	want := `  --json
         print JSON
   --keyring DIR
-        DIR with the public keys to believe, *.pem and *.pub
+        DIR with the public keys to believe, *.pem and *.pub, and certificates of authorities
   -o OUT
         write to OUT
+  --policy FILE
+        policy FILE of a device, which says whose signatures of the keyring it takes for what
   --threshold NUMBER
         NUMBER of different keys that must have signed (default 1)
 `

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
+	"os"
 	"strconv"
 
 	"github.com/updaterd/updaterd/sign"
@@ -14,6 +16,7 @@ import (
 // Keys are the options of every command that signs.
 type Keys struct {
 	Refs     List
+	chains   List
 	passFile string
 }
 
@@ -21,6 +24,7 @@ type Keys struct {
 func KeyOptions(f *flag.FlagSet) *Keys {
 	k := &Keys{}
 	f.Var(&k.Refs, "key", "private `KEY`, a PEM file; give it again for more signatures")
+	f.Var(&k.chains, "chain", "`FILE` with the certificate of a key and the intermediate ones, PEM, its own first; may be given again")
 	f.StringVar(&k.passFile, "passphrase-file", "", "take the passphrase of the keys from the first line of `FILE`")
 	return k
 }
@@ -35,25 +39,61 @@ func (k *Keys) Load(ctx context.Context, p *Program) ([]sign.Signer, error) {
 		}
 		signers = append(signers, s)
 	}
+	for _, file := range k.chains {
+		chain, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if signers, err = sign.WithChain(chain, signers); err != nil {
+			return nil, fmt.Errorf("load certificates %s: %w", file, err)
+		}
+	}
 	return signers, nil
 }
 
 // Trust are the options of every command that verifies.
 type Trust struct {
 	Dir       string
-	Threshold int
+	threshold int
+	policy    string
 }
 
 // TrustOptions adds the options to a command.
 func TrustOptions(f *flag.FlagSet) *Trust {
-	t := &Trust{Threshold: 1}
-	f.StringVar(&t.Dir, "keyring", "", "`DIR` with the public keys to believe, *.pem and *.pub")
-	f.Var((*count)(&t.Threshold), "threshold", "`NUMBER` of different keys that must have signed")
+	t := &Trust{threshold: 1}
+	f.StringVar(&t.Dir, "keyring", "", "`DIR` with the public keys to believe, *.pem and *.pub, and certificates of authorities")
+	f.Var((*count)(&t.threshold), "threshold", "`NUMBER` of different keys that must have signed")
+	f.StringVar(&t.policy, "policy", "", "policy `FILE` of a device, which says whose signatures of the keyring it takes for what")
 	return t
 }
 
-// Keyring loads the keys to believe.
-func (t *Trust) Keyring() (*sign.Keyring, error) { return sign.LoadKeyring(t.Dir) }
+// Check is an error if the options contradict each other.
+func (t *Trust) Check() error {
+	switch {
+	case t.Dir == "" && t.threshold != 1:
+		return Misuse("--threshold needs --keyring")
+	case t.Dir == "" && t.policy != "":
+		return Misuse("--policy needs --keyring")
+	case t.policy != "" && t.threshold != 1:
+		return Misuse("--threshold and --policy: the rules of the policy say how many keys must have signed")
+	}
+	return nil
+}
+
+// Policy loads whom to believe.
+func (t *Trust) Policy() (*sign.Policy, error) {
+	if err := t.Check(); err != nil {
+		return nil, err
+	}
+	keyring, err := sign.LoadKeyring(t.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if t.policy != "" {
+		return sign.LoadPolicy(t.policy, keyring)
+	}
+	return keyring.Policy(t.threshold), nil
+}
 
 // count is a number of at least 1.
 type count int

@@ -48,6 +48,7 @@ func (c *command) create(ctx context.Context, args []string) error {
 	var o createOptions
 	f.Var(&o.compatible, "compatible", "`NAME` of a kind of device this release is for; may be given again")
 	f.StringVar(&o.version, "version", "", "`VERSION`, a label for people")
+	f.StringVar(&o.channel, "channel", "", "`CHANNEL` of the release, signed: the policy of devices may ask other keys of it")
 	f.Uint64Var(&o.sequence, "sequence", 0, "`NUMBER` that orders releases (default: the time in seconds)")
 	f.Uint64Var(&o.floor, "floor", 0, "lowest `SEQUENCE` a device may install once it has confirmed this release")
 	f.StringVar(&o.created, "created", "", "`TIME` of the release, in seconds since 1970 or as 2026-01-31T12:00:00Z")
@@ -81,16 +82,15 @@ func (c *command) create(ctx context.Context, args []string) error {
 	if err != nil {
 		return cli.Misuse("%v", err)
 	}
-	if trust.Dir == "" && isSet(f, "threshold") {
-		return cli.Misuse("--threshold needs --keyring")
+	if err := trust.Check(); err != nil {
+		return err
 	}
 	if spec.Signers, err = keys.Load(ctx, c.Program); err != nil {
 		return err
 	}
-	if spec.Keyring, err = believed(trust, spec.Signers); err != nil {
+	if spec.Policy, err = believed(trust, spec.Signers); err != nil {
 		return err
 	}
-	spec.Threshold = trust.Threshold
 	report, end := c.progress("building")
 	spec.Progress = report
 	spec.Note = func(s string) {
@@ -110,9 +110,9 @@ func (c *command) create(ctx context.Context, args []string) error {
 
 // believed are the keys that may have signed a bundle which is a source: those
 // of the keyring, or else the public halves of those that sign.
-func believed(trust *cli.Trust, signers []sign.Signer) (*sign.Keyring, error) {
+func believed(trust *cli.Trust, signers []sign.Signer) (*sign.Policy, error) {
 	if trust.Dir != "" {
-		return trust.Keyring()
+		return trust.Policy()
 	}
 	var public []crypto.PublicKey
 	for _, s := range signers {
@@ -122,7 +122,11 @@ func believed(trust *cli.Trust, signers []sign.Signer) (*sign.Keyring, error) {
 		}
 		public = append(public, key)
 	}
-	return sign.NewKeyring(public...)
+	keyring, err := sign.NewKeyring(public...)
+	if err != nil {
+		return nil, err
+	}
+	return keyring.Policy(1), nil
 }
 
 // describe tells what has just been built.
@@ -147,14 +151,14 @@ func (c *command) describe(path string) error {
 
 type createOptions struct {
 	compatible, images, deltas, buildIDs, annotations cli.List
-	version, created, compressor                      string
+	version, channel, created, compressor             string
 	sequence, floor                                   uint64
 	chunkSize                                         int64
 	blocks                                            bool
 }
 
 func (o *createOptions) spec(sequenceSet bool, getenv func(string) (string, bool)) (bundle.Spec, error) {
-	s := bundle.Spec{Compatible: o.compatible, Version: o.version, Floor: o.floor, Sequence: o.sequence, ChunkSize: o.chunkSize, Blocks: o.blocks}
+	s := bundle.Spec{Compatible: o.compatible, Version: o.version, Channel: o.channel, Floor: o.floor, Sequence: o.sequence, ChunkSize: o.chunkSize, Blocks: o.blocks}
 	err := checkChunkSize(o.chunkSize)
 	if err != nil {
 		return s, err

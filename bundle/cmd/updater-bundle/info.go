@@ -17,7 +17,7 @@ import (
 	"github.com/updaterd/updaterd/sign/cli"
 )
 
-const aboutInfo = `Usage: updater-bundle info [--keyring DIR [--threshold NUMBER]] [--json] FILE
+const aboutInfo = `Usage: updater-bundle info [--keyring DIR [--threshold NUMBER | --policy FILE]] [--json] FILE
 
 Tells what is in a bundle: the release, its images, and for each recipe its
 kind, the source it needs and the bytes a device downloads for it (tables and
@@ -25,7 +25,8 @@ data; the envelope comes on top once). With a blocks recipe it downloads the
 table and those data that no image of its own has.
 
 Without --keyring nobody checks the signatures, and the output says so: such a
-bundle may come from anyone.
+bundle may come from anyone. The digest is what the policy of devices denies a
+release by.
 
   updater-bundle info --keyring keys/ demo-1.2.0.upb
 `
@@ -38,8 +39,8 @@ func (c *command) info(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if trust.Dir == "" && isSet(f, "threshold") {
-		return cli.Misuse("--threshold needs --keyring")
+	if err := trust.Check(); err != nil {
+		return err
 	}
 	about, err := look(operands[0], trust)
 	if err != nil {
@@ -58,12 +59,13 @@ func (c *command) info(_ context.Context, args []string) error {
 type about struct {
 	Verified bool     `json:"verified"`
 	KeyIDs   []string `json:"key_ids"` // that signed it, if verified
-	// Digest identifies the release.
+	// Digest identifies the release; a policy denies it by this.
 	Digest       string            `json:"digest"`
 	FileSize     int64             `json:"file_size"`
 	EnvelopeSize int64             `json:"envelope_size"` // header included
 	Format       int               `json:"format"`
 	Version      string            `json:"version"`
+	Channel      string            `json:"channel,omitempty"`
 	Sequence     uint64            `json:"sequence"`
 	Floor        uint64            `json:"floor"`
 	Created      time.Time         `json:"created"`
@@ -136,7 +138,7 @@ func look(path string, trust *cli.Trust) (*about, error) {
 func describeManifest(m *bundle.Manifest, head int64) *about {
 	a := &about{
 		KeyIDs: []string{}, FileSize: head + m.PayloadSize(), EnvelopeSize: head,
-		Format: m.Format, Version: m.Version, Sequence: m.Sequence, Floor: m.Floor,
+		Format: m.Format, Version: m.Version, Channel: m.Channel, Sequence: m.Sequence, Floor: m.Floor,
 		Created: m.Created, Compatible: m.Compatible, Annotations: m.Annotations, manifest: m,
 	}
 	for i := range m.Images {
@@ -162,6 +164,9 @@ func (c *command) printAbout(a *about) {
 	}
 	w := tabwriter.NewWriter(c.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "version\t%s\n", a.Version)
+	if a.Channel != "" {
+		fmt.Fprintf(w, "channel\t%s\n", a.Channel)
+	}
 	fmt.Fprintf(w, "sequence\t%d\n", a.Sequence)
 	fmt.Fprintf(w, "floor\t%d\n", a.Floor)
 	fmt.Fprintf(w, "created\t%s\n", a.Created.Format(time.RFC3339))

@@ -95,9 +95,9 @@ func hint(err error) string {
 
 // open opens a bundle that enough keys have signed.
 func open(trust *cli.Trust, path string) (*bundle.File, error) {
-	keyring, err := trust.Keyring()
+	policy, err := trust.Policy()
 	if err != nil {
 		return nil, err
 	}
-	return bundle.Open(path, keyring, trust.Threshold)
+	return bundle.Open(path, policy)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/updaterd/updaterd/sign/cli"
 )
 
-const aboutVerify = `Usage: updater-bundle verify --keyring DIR [--threshold NUMBER] [--json] FILE
+const aboutVerify = `Usage: updater-bundle verify --keyring DIR [--threshold NUMBER | --policy FILE] [--json] FILE
 
 Checks all that can be checked without a device: the signatures, that every
 byte of the file is accounted for, that every encoded chunk of every recipe is

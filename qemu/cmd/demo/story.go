@@ -115,7 +115,7 @@ func (s *story) release(ctx context.Context, version string, sequence uint64, ol
 	if err != nil {
 		return err
 	}
-	f, err := bundle.Open(path, keyring, 1)
+	f, err := bundle.Open(path, keyring.Policy(1))
 	if err != nil {
 		return err
 	}

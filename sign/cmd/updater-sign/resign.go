@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/sign/cli"
@@ -47,7 +48,7 @@ func (c *command) resign(ctx context.Context, args []string) error {
 		return fmt.Errorf("resign: %w", err)
 	}
 	if !*unverified {
-		if _, err := verify(trust, envelope, *payloadType); err != nil {
+		if _, err := verify(trust, envelope, *payloadType, time.Time{}); err != nil {
 			return err
 		}
 	}

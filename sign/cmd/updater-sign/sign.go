@@ -13,7 +13,7 @@ import (
 	"github.com/updaterd/updaterd/sign/cli"
 )
 
-const aboutSign = `Usage: updater-sign sign --type TYPE --key KEY [--key KEY]... -o ENVELOPE FILE
+const aboutSign = `Usage: updater-sign sign --type TYPE --key KEY [--key KEY]... [--chain FILE] -o ENVELOPE FILE
 
 Signs FILE and writes an envelope that contains it.
 

@@ -6,12 +6,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/sign/cli"
 )
 
-const aboutVerify = `Usage: updater-sign verify --keyring DIR --type TYPE [--threshold NUMBER] [-o FILE] [--json] ENVELOPE
+const aboutVerify = `Usage: updater-sign verify --keyring DIR --type TYPE [--threshold NUMBER | --policy FILE] [-o FILE] [--json] ENVELOPE
 
 Checks that enough keys of the keyring signed the envelope, and tells which.
 With -o it writes what was signed; nothing is written unless the check succeeds.
@@ -24,6 +25,11 @@ func (c *command) verify(ctx context.Context, args []string) error {
 	payloadType := f.String("type", "", "payload `TYPE` that is expected")
 	out := f.String("o", "", "write what was signed to `FILE` (- for standard output)")
 	asJSON := f.Bool("json", false, "print the result as JSON")
+	var created time.Time
+	f.Func("created", "`TIME` that the content is of, such as 2026-01-31T12:00:00Z; without it no certificate counts", func(s string) (err error) {
+		created, err = time.Parse(time.RFC3339, s)
+		return err
+	})
 	trust := cli.TrustOptions(f)
 	operands, err := c.Parse(f, args, "ENVELOPE")
 	if err != nil {
@@ -42,7 +48,7 @@ func (c *command) verify(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
-	verified, err := verify(trust, envelope, *payloadType)
+	verified, err := verify(trust, envelope, *payloadType, created)
 	if err != nil {
 		return err
 	}
@@ -67,10 +73,13 @@ func (c *command) verify(ctx context.Context, args []string) error {
 	return nil
 }
 
-func verify(trust *cli.Trust, envelope []byte, payloadType string) (*sign.Verified, error) {
-	keyring, err := trust.Keyring()
+// verify takes created for the time that the content states.
+func verify(trust *cli.Trust, envelope []byte, payloadType string, created time.Time) (*sign.Verified, error) {
+	policy, err := trust.Policy()
 	if err != nil {
 		return nil, err
 	}
-	return keyring.Verify(envelope, payloadType, trust.Threshold)
+	return policy.Verify(envelope, payloadType, time.Time{}, func([]byte) (sign.Claims, error) {
+		return sign.Claims{Created: created}, nil
+	})
 }

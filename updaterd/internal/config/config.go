@@ -22,6 +22,7 @@ type Config struct {
 	DataDir    string          `toml:"data_dir"`
 	Keyring    string          `toml:"keyring"`
 	Threshold  int             `toml:"threshold"`
+	Policy     string          `toml:"policy"` // "" = any threshold keys of the keyring, for everything
 	Boot       Boot            `toml:"boot"`
 	Slots      map[string]Slot `toml:"slots"` // "rootfs.a"
 	Download   Download        `toml:"download"`

@@ -242,7 +242,7 @@ func TestReplacedByAShorterFile(t *testing.T) {
 	}
 }
 
-func TestRedirects(t *testing.T) {
+func TestRedirectLosesCredentials(t *testing.T) {
 	data := pattern(1000)
 	target := newServer(t, data)
 	var auth, referer string

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/bundle/blocks"
@@ -40,7 +41,7 @@ func relatives() (v1, v2 []byte) {
 func framesOf(t testing.TB, data []byte) *image {
 	t.Helper()
 	n := must(bundle.ParseHeader(data))
-	v := must(bundle.Verify(data[:bundle.HeaderSize+n], newKey().keyring, 1))
+	v := must(bundle.Verify(data[:bundle.HeaderSize+n], newKey().keyring.Policy(1), time.Time{}))
 	img := &image{Image: &v.Manifest.Images[0]}
 	if img.recipe = img.Blocks(); img.recipe == nil {
 		t.Fatal("bundle has no blocks recipe")

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"testing"
+	"time"
 
 	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/sign"
@@ -129,7 +130,7 @@ func TestOneLargePlanIsKept(t *testing.T) {
 func mistaken(t testing.TB, data []byte, from, to int) []byte {
 	t.Helper()
 	n := must(bundle.ParseHeader(data))
-	v := must(bundle.Verify(data[:bundle.HeaderSize+n], newKey().keyring, 1))
+	v := must(bundle.Verify(data[:bundle.HeaderSize+n], newKey().keyring.Policy(1), time.Time{}))
 	payload := bytes.Clone(data[v.PayloadOffset:])
 	r := v.Manifest.Images[0].Blocks()
 	table := payload[r.Table.Offset:][:r.Table.Length]

@@ -69,10 +69,11 @@ type Options struct {
 	Headers map[string]HeaderStore
 	// Booted is the slot this system runs from.
 	Booted func() (bootctl.Slot, error)
-	// Keyring is asked for at every verification, so that a key can be withdrawn.
-	Keyring func() (*sign.Keyring, error)
-	// Threshold is how many different keys must have signed; 0 means 1.
-	Threshold int
+	// Policy is asked for at every verification, so that a key can be withdrawn.
+	Policy func() (*sign.Policy, error)
+	// TimeFloor is the earliest time that it can be now; nil means that nothing is
+	// known of it.
+	TimeFloor func() time.Time
 	// Dir is where downloads are stored; it is created if it is missing.
 	Dir string
 	// StoreBudget bounds what may be stored there; 0 means nothing.
@@ -104,7 +105,7 @@ func (o *Options) validate() error {
 		missing bool
 	}{
 		{"Compatible", o.Compatible == ""}, {"Slots", len(o.Slots) == 0}, {"Booted", o.Booted == nil},
-		{"Keyring", o.Keyring == nil}, {"Dir", o.Dir == ""}, {"Open", o.Open == nil},
+		{"Policy", o.Policy == nil}, {"Dir", o.Dir == ""}, {"Open", o.Open == nil},
 	} {
 		if f.missing {
 			return fmt.Errorf("%s is not set", f.what)
@@ -116,8 +117,8 @@ func (o *Options) validate() error {
 	if !slices.Contains([]string{ModeAuto, ModeStore, ModeStream}, o.Mode) {
 		return fmt.Errorf("mode %q: want auto, store or stream", o.Mode)
 	}
-	if o.Threshold < 1 || o.StoreBudget < 0 || o.ByteBudget < 0 {
-		return errors.New("threshold, store budget and byte budget must not be negative")
+	if o.StoreBudget < 0 || o.ByteBudget < 0 {
+		return errors.New("store budget and byte budget must not be negative")
 	}
 	seen := make(map[string]string)
 	for _, class := range slices.Sorted(maps.Keys(o.Slots)) {
@@ -156,8 +157,8 @@ const maxPlans = 4
 
 // New checks the options and makes an engine.
 func New(o Options) (*Engine, error) {
-	if o.Threshold == 0 {
-		o.Threshold = 1
+	if o.TimeFloor == nil {
+		o.TimeFloor = func() time.Time { return time.Time{} }
 	}
 	if o.Fallback == "" {
 		o.Fallback = FallbackFull

@@ -272,7 +272,7 @@ func newRig(t testing.TB, data []byte, booted, target []byte) *rig {
 			"a": slot("rootfs.a", booted), "b": slot("rootfs.b", target),
 		}},
 		Booted:      func() (bootctl.Slot, error) { return "a", nil },
-		Keyring:     func() (*sign.Keyring, error) { return newKey().keyring, nil },
+		Policy:      func() (*sign.Policy, error) { return newKey().keyring.Policy(1), nil },
 		Dir:         filepath.Join(dir, "downloads"),
 		StoreBudget: 64 << 20,
 		BuildID:     "old-build",
@@ -362,7 +362,7 @@ func wantName(t testing.TB, err error, name string) {
 func recipe(t testing.TB, data []byte, kind string) (*bundle.Verified, *bundle.Image, *bundle.Recipe, []bundle.Entry) {
 	t.Helper()
 	n := must(bundle.ParseHeader(data))
-	v := must(bundle.Verify(data[:bundle.HeaderSize+n], newKey().keyring, 1))
+	v := must(bundle.Verify(data[:bundle.HeaderSize+n], newKey().keyring.Policy(1), time.Time{}))
 	img := &v.Manifest.Images[0]
 	for i := range img.Recipes {
 		if r := &img.Recipes[i]; r.Kind == kind {
@@ -374,7 +374,7 @@ func recipe(t testing.TB, data []byte, kind string) (*bundle.Verified, *bundle.I
 	return nil, nil, nil, nil
 }
 
-func strangeKeyring() (*sign.Keyring, error) { return strangeKey().keyring, nil }
+func strangePolicy() (*sign.Policy, error) { return strangeKey().keyring.Policy(1), nil }
 
 // cancelAfter is a context, and a function that cancels it when it is called for the n-th time.
 func cancelAfter(t testing.TB, n int) (context.Context, func()) {

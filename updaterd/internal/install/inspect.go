@@ -92,11 +92,11 @@ func (e *Engine) storedPlan(ctx context.Context, ref, digest string, target boot
 }
 
 func (e *Engine) verify(head []byte) (*bundle.Verified, error) {
-	keyring, err := e.o.Keyring()
+	policy, err := e.o.Policy()
 	if err != nil {
 		return nil, named(update.NameUntrustedSignature, err)
 	}
-	v, err := bundle.Verify(head, keyring, e.o.Threshold)
+	v, err := bundle.Verify(head, policy, e.o.TimeFloor())
 	return v, distrusted(err)
 }
 

@@ -5,10 +5,12 @@ package install
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/updaterd/updaterd/bootctl"
 	"github.com/updaterd/updaterd/bundle"
@@ -32,22 +34,30 @@ func TestRefusals(t *testing.T) {
 		want   string
 	}{
 		"untrusted key": {data: build(t, func(s *bundle.Spec) { s.Signers = []sign.Signer{strangeKey().signer} }, "rootfs", nil, v2), want: update.NameUntrustedSignature},
-		"threshold":     {change: func(o *Options) { o.Threshold = 2 }, want: update.NameUntrustedSignature},
-		"no keyring": {change: func(o *Options) {
-			o.Keyring = func() (*sign.Keyring, error) { return nil, errors.New("no such directory") }
+		"threshold": {change: func(o *Options) {
+			o.Policy = func() (*sign.Policy, error) { return newKey().keyring.Policy(2), nil }
 		}, want: update.NameUntrustedSignature},
-		"altered manifest": {data: altered, want: update.NameUntrustedSignature},
-		"wrong compatible": {change: func(o *Options) { o.Compatible = "board-2" }, want: update.NameNotCompatible},
-		"unknown class":    {data: build(t, nil, "firmware", nil, v2), want: update.NameNotCompatible},
-		"image too large":  {data: build(t, nil, "rootfs", nil, noise(1, slotSize+1)), want: update.NameTooLarge},
-		"truncated file":   {data: good[:len(good)-1], want: update.NameMalformedBundle},
-		"truncated head":   {data: good[:head-10], want: update.NameMalformedBundle},
-		"tiny file":        {data: good[:10], want: update.NameMalformedBundle},
-		"empty file":       {data: []byte{}, want: update.NameMalformedBundle},
-		"no bundle":        {data: noise(1, 10_000), want: update.NameMalformedBundle},
-		"trailing bytes":   {data: append(bytes.Clone(good), 0), want: update.NameMalformedBundle},
-		"booted slot":      {target: "a", want: update.NameBadState},
-		"no such slot":     {target: "c", want: update.NameBadArgument},
+		"rule of another class":   {change: func(o *Options) { o.Policy = ruled("classes = [\"bootloader\"]", "") }, want: update.NameUntrustedSignature},
+		"rule of another channel": {change: func(o *Options) { o.Policy = ruled("channels = [\"stable\"]", "") }, want: update.NameUntrustedSignature},
+		"key expired at the time floor": {change: func(o *Options) {
+			o.Policy = ruled("", "not_after = 9998-01-01T00:00:00Z")
+			o.TimeFloor = func() time.Time { return time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }
+		}, want: update.NameUntrustedSignature},
+		"no keyring": {change: func(o *Options) {
+			o.Policy = func() (*sign.Policy, error) { return nil, errors.New("no such directory") }
+		}, want: update.NameUntrustedSignature},
+		"altered manifest":                {data: altered, want: update.NameUntrustedSignature},
+		"manifest for another compatible": {change: func(o *Options) { o.Compatible = "board-2" }, want: update.NameNotCompatible},
+		"unknown class":                   {data: build(t, nil, "firmware", nil, v2), want: update.NameNotCompatible},
+		"image too large":                 {data: build(t, nil, "rootfs", nil, noise(1, slotSize+1)), want: update.NameTooLarge},
+		"truncated file":                  {data: good[:len(good)-1], want: update.NameMalformedBundle},
+		"truncated head":                  {data: good[:head-10], want: update.NameMalformedBundle},
+		"tiny file":                       {data: good[:10], want: update.NameMalformedBundle},
+		"empty file":                      {data: []byte{}, want: update.NameMalformedBundle},
+		"no bundle":                       {data: noise(1, 10_000), want: update.NameMalformedBundle},
+		"trailing bytes":                  {data: append(bytes.Clone(good), 0), want: update.NameMalformedBundle},
+		"booted slot":                     {target: "a", want: update.NameBadState},
+		"no such slot":                    {target: "c", want: update.NameBadArgument},
 		"booted unproven": {change: func(o *Options) {
 			o.Booted = func() (bootctl.Slot, error) { return "", errors.New("rescue system") }
 		}, want: update.NameBootedSlotUnproven},
@@ -169,7 +179,7 @@ func TestAlteredPayload(t *testing.T) {
 }
 
 // A touched source costs the chunks that need it, by policy.
-func TestTouchedSource(t *testing.T) {
+func TestDeltaWithPoisonedSource(t *testing.T) {
 	t.Parallel()
 	v1, v2 := systems()
 	data := build(t, nil, "rootfs", v1, v2)
@@ -286,7 +296,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"no dir":        func(o *Options) { o.Dir = "" },
 		"bad fallback":  func(o *Options) { o.Fallback = "maybe" },
 		"bad mode":      func(o *Options) { o.Mode = "x" },
-		"threshold":     func(o *Options) { o.Threshold = -1 },
+		"no policy":     func(o *Options) { o.Policy = nil },
 		"one slot":      func(o *Options) { o.Slots["rootfs"] = map[bootctl.Slot]string{"a": "/dev/x"} },
 		"same device":   func(o *Options) { o.Slots["boot"] = map[bootctl.Slot]string{"a": "/dev/x", "b": "/dev/x"} },
 	} {
@@ -295,5 +305,22 @@ func TestOptionsAreChecked(t *testing.T) {
 		if _, err := New(r.o); err == nil {
 			t.Errorf("%s: New succeeded", name)
 		}
+	}
+}
+
+// ruled is a policy of one rule and one signer, with more lines for each.
+func ruled(rule, signer string) func() (*sign.Policy, error) {
+	ring := newKey().keyring
+	text := fmt.Sprintf("[signers.a]\nid = %q\n%s\n[[rule]]\nsigners = [\"a\"]\nthreshold = 1\n%s\n", ring.KeyIDs()[0], signer, rule)
+	return func() (*sign.Policy, error) { return sign.ParsePolicy([]byte(text), ring) }
+}
+
+// What the refusals above rest on: with its limits not reached, the policy accepts.
+func TestPolicyWithinItsLimits(t *testing.T) {
+	data := build(t, func(s *bundle.Spec) { s.Channel = "stable" }, "rootfs", nil, noise(1, 3*chunkSize))
+	policy := must(ruled("channels = [\"stable\"]\nclasses = [\"rootfs\"]", "not_after = 9998-01-01T00:00:00Z")())
+	n := must(bundle.ParseHeader(data))
+	if _, err := bundle.Verify(data[:bundle.HeaderSize+n], policy, time.Now()); err != nil {
+		t.Error(err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 func resigned(t *testing.T, data []byte) []byte {
 	t.Helper()
 	dir := t.TempDir()
-	f, err := bundle.Open(write(t, filepath.Join(dir, "in.upb"), data), newKey().keyring, 1)
+	f, err := bundle.Open(write(t, filepath.Join(dir, "in.upb"), data), newKey().keyring.Policy(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,11 +136,11 @@ func TestReopenVerifiesAgain(t *testing.T) {
 		r.restart()
 		return r.engine.Reopen(t.Context(), r.url(), rel.Digest, "b", update.InstallOptions{})
 	}
-	trusted := r.o.Keyring
-	r.o.Keyring = strangeKeyring
+	trusted := r.o.Policy
+	r.o.Policy = strangePolicy
 	_, err := reopen()
 	wantName(t, err, update.NameUntrustedSignature)
-	r.o.Keyring = trusted
+	r.o.Policy = trusted
 	// A damaged envelope is fetched again.
 	for _, entry := range must(os.ReadDir(r.o.Dir)) {
 		if !entry.IsDir() {

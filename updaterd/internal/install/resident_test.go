@@ -181,10 +181,10 @@ func TestResidentChild(t *testing.T) {
 	key := must(sign.ParsePublicKey(must(os.ReadFile(filepath.Join(dir, "key.pub")))))
 	e := must(New(Options{
 		Compatible: "board-1", BuildID: "old-build", Dir: filepath.Join(dir, "downloads"), StoreBudget: 64 << 20,
-		Slots:   map[string]map[bootctl.Slot]string{"rootfs": {"a": filepath.Join(dir, "a"), "b": filepath.Join(dir, "b")}},
-		Booted:  func() (bootctl.Slot, error) { return "a", nil },
-		Keyring: func() (*sign.Keyring, error) { return sign.NewKeyring(key) },
-		Open:    func(ref string) (Remote, error) { return client.Open(ref) },
+		Slots:  map[string]map[bootctl.Slot]string{"rootfs": {"a": filepath.Join(dir, "a"), "b": filepath.Join(dir, "b")}},
+		Booted: func() (bootctl.Slot, error) { return "a", nil },
+		Policy: func() (*sign.Policy, error) { return must(sign.NewKeyring(key)).Policy(1), nil },
+		Open:   func(ref string) (Remote, error) { return client.Open(ref) },
 	}))
 	if info := must(os.Stat(filepath.Join(dir, "b"))); mode == ModeStream && info.Size() == hugeTarget {
 		written := make([]bool, hugeTarget/blockSize+1)

@@ -46,10 +46,13 @@ func run(ctx context.Context) error {
 	}
 	defer client.Close()
 	engine, err := install.New(install.Options{
-		Compatible:  "bench",
-		Slots:       map[string]map[bootctl.Slot]string{"rootfs": {bootctl.SlotA: *booted, bootctl.SlotB: *target}},
-		Booted:      func() (bootctl.Slot, error) { return bootctl.SlotA, nil },
-		Keyring:     func() (*sign.Keyring, error) { return sign.LoadKeyring(*keys) },
+		Compatible: "bench",
+		Slots:      map[string]map[bootctl.Slot]string{"rootfs": {bootctl.SlotA: *booted, bootctl.SlotB: *target}},
+		Booted:     func() (bootctl.Slot, error) { return bootctl.SlotA, nil },
+		Policy: func() (*sign.Policy, error) {
+			keyring, err := sign.LoadKeyring(*keys)
+			return keyring.Policy(1), err
+		},
 		Dir:         *data,
 		StoreBudget: 1 << 30,
 		Open:        func(ref string) (install.Remote, error) { return client.Open(ref) },

@@ -258,7 +258,7 @@ func (d *device) daemon(r *run, halt func(context.Context, update.Progress)) (*u
 	}
 	e, err := install.New(install.Options{
 		Compatible: "board", Slots: slots, Booted: r.Booted, Dir: filepath.Join(dataDir, "downloads"), StoreBudget: 1 << 20,
-		Keyring: func() (*sign.Keyring, error) { return theProduct().keyring, nil },
+		Policy: func() (*sign.Policy, error) { return theProduct().keyring.Policy(1), nil },
 		Open: func(ref string) (install.Remote, error) {
 			var version int
 			_, err := fmt.Sscanf(ref, "https://example.com/%d.upb", &version)

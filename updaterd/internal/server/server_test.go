@@ -151,6 +151,8 @@ func TestBadArguments(t *testing.T) {
 		want         string
 	}{
 		{"unknown option", "Install", []any{"/x", values{"colour": dbus.MakeVariant("red")}}, bad},
+		{"TLS verification turned off", "Install", []any{"https://x/", values{"tls-no-verify": dbus.MakeVariant(true)}}, bad},
+		{"keyring of the caller's", "Install", []any{"https://x/", values{"keyring": dbus.MakeVariant("/tmp/keys")}}, bad},
 		{"mode", "Install", []any{"/x", values{"mode": dbus.MakeVariant("fast")}}, bad},
 		{"type of mode", "Inspect", []any{"/x", values{"mode": dbus.MakeVariant(true)}}, bad},
 		{"type of a flag", "Install", []any{"/x", values{"reboot": dbus.MakeVariant("yes")}}, bad},

@@ -29,15 +29,15 @@ func TestInstallRefuses(t *testing.T) {
 		opt     InstallOptions
 		want    string
 	}{
-		"below the floor":      {change: func(o *Options, _ *engine) { o.ImageFloor = 21 }, want: NameBelowFloor},
-		"bad mode":             {opt: InstallOptions{Mode: "teleport"}, want: NameBadArgument},
-		"slot unproven":        {prepare: func(_ *world, m *machine) { m.start.Slot = "" }, want: NameBootedSlotUnproven},
-		"no canary":            {prepare: func(_ *world, m *machine) { m.start.EnvID = "" }, want: NameEnvironmentUnproven},
-		"another canary":       {prepare: func(_ *world, m *machine) { m.start.EnvID = "elsewhere" }, want: NameEnvironmentUnproven},
-		"environment damaged":  {prepare: func(w *world, _ *machine) { w.medium.Raw(0)[9] ^= 1; w.medium.Raw(1)[9] ^= 1 }, want: NameEnvironmentDamaged},
-		"other slot confirmed": {prepare: setEnv("boot_slot", "b"), want: NameBadState},
-		"no way back":          {prepare: setEnv("altbootcmd", ""), want: NameEnvironmentUnproven},
-		"booted slot bad":      {prepare: setEnv("boot_bad", "a"), want: NameBadState},
+		"replayed older release": {change: func(o *Options, _ *engine) { o.ImageFloor = 21 }, want: NameBelowFloor},
+		"bad mode":               {opt: InstallOptions{Mode: "teleport"}, want: NameBadArgument},
+		"slot unproven":          {prepare: func(_ *world, m *machine) { m.start.Slot = "" }, want: NameBootedSlotUnproven},
+		"no canary":              {prepare: func(_ *world, m *machine) { m.start.EnvID = "" }, want: NameEnvironmentUnproven},
+		"another canary":         {prepare: func(_ *world, m *machine) { m.start.EnvID = "elsewhere" }, want: NameEnvironmentUnproven},
+		"environment damaged":    {prepare: func(w *world, _ *machine) { w.medium.Raw(0)[9] ^= 1; w.medium.Raw(1)[9] ^= 1 }, want: NameEnvironmentDamaged},
+		"other slot confirmed":   {prepare: setEnv("boot_slot", "b"), want: NameBadState},
+		"no way back":            {prepare: setEnv("altbootcmd", ""), want: NameEnvironmentUnproven},
+		"booted slot bad":        {prepare: setEnv("boot_bad", "a"), want: NameBadState},
 	} {
 		bubble(t, name, func(t *testing.T) {
 			w := newWorld()
