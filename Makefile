@@ -20,6 +20,7 @@ BUILD   := go build -trimpath -ldflags '$(LDFLAGS)'
 # such as what the signature library drags in: both save flash (10 % together).
 COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... vendor/... \
 	crypto/ecdh crypto/ecdsa crypto/hmac crypto/hpke crypto/rsa crypto/tls crypto/x509 encoding/asn1 encoding/json encoding/xml \
+	$(addprefix crypto/internal/fips140/,bigmod drbg ecdh ecdsa ed25519 edwards25519/... hkdf hmac mlkem nistec/... rsa tls12 tls13) \
 	context flag fmt log/slog math/big mime/... net net/http net/netip net/textproto net/url os os/exec path/... reflect \
 	regexp/... sort strconv strings text/... time unicode/... \
 	github.com/BurntSushi/toml github.com/cavaliergopher/grab/... github.com/godbus/dbus/... \

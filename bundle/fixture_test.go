@@ -147,7 +147,7 @@ func openTest(t testing.TB, path string) *File {
 // testManifest is valid, and tables and data behind it do not exist.
 func testManifest() *Manifest {
 	m := &Manifest{
-		Format: Format, Compatible: []string{"demo-board", "demo-board-2"}, Version: "1.2.0",
+		Format: Format, Compatible: []string{"demo-board", "demo-board-2"}, Version: "1.2.0", Channel: "stable",
 		Sequence: 7, Floor: 5, Created: testTime,
 		Annotations: map[string]string{"notes": "first line\nsecond <line> & \"more\"", "a.b": "é"},
 		Images: []Image{{

@@ -141,23 +141,27 @@ var manifestAttacks = map[string]struct {
 	edit func(m *Manifest)
 	want string
 }{
-	"duplicate class":      {func(m *Manifest) { m.Images[1].Class = "rootfs" }, `two images of class "rootfs"`},
-	"class with a slash":   {func(m *Manifest) { m.Images[0].Class = "../rootfs" }, "class"},
-	"class with a dot":     {func(m *Manifest) { m.Images[0].Class = "rootfs.a" }, "class"},
-	"class with a NUL":     {func(m *Manifest) { m.Images[0].Class = "root\x00fs" }, "class"},
-	"class in upper case":  {func(m *Manifest) { m.Images[0].Class = "Rootfs" }, "class"},
-	"long class":           {func(m *Manifest) { m.Images[0].Class = strings.Repeat("a", maxClass+1) }, "class"},
-	"no class":             {func(m *Manifest) { m.Images[0].Class = "" }, "class"},
-	"version with newline": {func(m *Manifest) { m.Version = "1.0\n" }, "version"},
-	"version with a slash": {func(m *Manifest) { m.Version = "1/0" }, "version"},
-	"version with escape":  {func(m *Manifest) { m.Version = "1\x1b[2J" }, "version"},
-	"version as an option": {func(m *Manifest) { m.Version = "-rf" }, "version"},
-	"no version":           {func(m *Manifest) { m.Version = "" }, "version"},
-	"long version":         {func(m *Manifest) { m.Version = strings.Repeat("1", maxLabel+1) }, "version"},
-	"compatible with none": {func(m *Manifest) { m.Compatible = nil }, "compatible"},
-	"compatible twice":     {func(m *Manifest) { m.Compatible = []string{"a", "a"} }, "compatible"},
-	"compatible empty":     {func(m *Manifest) { m.Compatible = []string{""} }, "compatible"},
-	"compatible non-ASCII": {func(m *Manifest) { m.Compatible = []string{"bоard"} }, "compatible"}, // a Cyrillic o
+	"duplicate class":       {func(m *Manifest) { m.Images[1].Class = "rootfs" }, `two images of class "rootfs"`},
+	"class with a slash":    {func(m *Manifest) { m.Images[0].Class = "../rootfs" }, "class"},
+	"class with a dot":      {func(m *Manifest) { m.Images[0].Class = "rootfs.a" }, "class"},
+	"class with a NUL":      {func(m *Manifest) { m.Images[0].Class = "root\x00fs" }, "class"},
+	"class in upper case":   {func(m *Manifest) { m.Images[0].Class = "Rootfs" }, "class"},
+	"long class":            {func(m *Manifest) { m.Images[0].Class = strings.Repeat("a", maxClass+1) }, "class"},
+	"no class":              {func(m *Manifest) { m.Images[0].Class = "" }, "class"},
+	"version with newline":  {func(m *Manifest) { m.Version = "1.0\n" }, "version"},
+	"version with a slash":  {func(m *Manifest) { m.Version = "1/0" }, "version"},
+	"version with escape":   {func(m *Manifest) { m.Version = "1\x1b[2J" }, "version"},
+	"version as an option":  {func(m *Manifest) { m.Version = "-rf" }, "version"},
+	"no version":            {func(m *Manifest) { m.Version = "" }, "version"},
+	"long version":          {func(m *Manifest) { m.Version = strings.Repeat("1", maxLabel+1) }, "version"},
+	"compatible with none":  {func(m *Manifest) { m.Compatible = nil }, "compatible"},
+	"compatible twice":      {func(m *Manifest) { m.Compatible = []string{"a", "a"} }, "compatible"},
+	"channel with a slash":  {func(m *Manifest) { m.Channel = "a/b" }, "channel"},
+	"channel with a NUL":    {func(m *Manifest) { m.Channel = "a\x00" }, "channel"},
+	"channel in upper case": {func(m *Manifest) { m.Channel = "Stable" }, "channel"},
+	"long channel":          {func(m *Manifest) { m.Channel = strings.Repeat("a", maxClass+1) }, "channel"},
+	"compatible empty":      {func(m *Manifest) { m.Compatible = []string{""} }, "compatible"},
+	"compatible non-ASCII":  {func(m *Manifest) { m.Compatible = []string{"bоard"} }, "compatible"}, // a Cyrillic o
 	"too many compatible": {func(m *Manifest) {
 		for i := range MaxCompatible {
 			m.Compatible = append(m.Compatible, fmt.Sprint(i))
@@ -205,17 +209,17 @@ var manifestAttacks = map[string]struct {
 	"recipe table too short":      {func(m *Manifest) { m.Images[0].Recipes[0].Table.Length -= EntrySize; m.place() }, "table"},
 	"negative table":              {func(m *Manifest) { m.Images[0].Recipes[0].Table.Length = -36; m.place() }, "table"},
 
-	"gap":                    {func(m *Manifest) { m.Images[1].Recipes[0].Data.Offset++ }, "no gap"},
-	"overlap":                {func(m *Manifest) { m.Images[1].Recipes[0].Data.Offset-- }, "no overlap"},
-	"gap at the start":       {func(m *Manifest) { m.Images[0].Chunks.Offset++ }, "no gap"},
-	"same extent twice":      {func(m *Manifest) { m.Images[0].Recipes[1].Data = m.Images[0].Recipes[0].Data }, "want"},
-	"offset out of range":    {func(m *Manifest) { m.Images[1].Recipes[0].Data.Offset = 1 << 40 }, "no gap"},
-	"negative offset":        {func(m *Manifest) { m.Images[0].Chunks.Offset = -1 }, "payload offset -1"},
-	"offset near 2^63":       {func(m *Manifest) { m.Images[0].Recipes[0].Data.Offset = math.MaxInt64 }, "want"},
-	"negative length":        {func(m *Manifest) { m.Images[0].Recipes[0].Data.Length = -1; m.place() }, "data"},
-	"length near 2^63":       {func(m *Manifest) { m.Images[0].Recipes[0].Data.Length = math.MaxInt64; m.place() }, "data"},
-	"lengths that wrap":      {func(m *Manifest) { m.Images[0].Recipes[0].Data.Length = math.MinInt64; m.place() }, "data"},
-	"data longer than image": {func(m *Manifest) { m.Images[1].Recipes[0].Data.Length = 2; m.place() }, "data"},
+	"member not in the manifest": {func(m *Manifest) { m.Images[1].Recipes[0].Data.Offset++ }, "no gap"},
+	"overlap":                    {func(m *Manifest) { m.Images[1].Recipes[0].Data.Offset-- }, "no overlap"},
+	"gap at the start":           {func(m *Manifest) { m.Images[0].Chunks.Offset++ }, "no gap"},
+	"same extent twice":          {func(m *Manifest) { m.Images[0].Recipes[1].Data = m.Images[0].Recipes[0].Data }, "want"},
+	"offset out of range":        {func(m *Manifest) { m.Images[1].Recipes[0].Data.Offset = 1 << 40 }, "no gap"},
+	"negative offset":            {func(m *Manifest) { m.Images[0].Chunks.Offset = -1 }, "payload offset -1"},
+	"offset near 2^63":           {func(m *Manifest) { m.Images[0].Recipes[0].Data.Offset = math.MaxInt64 }, "want"},
+	"negative length":            {func(m *Manifest) { m.Images[0].Recipes[0].Data.Length = -1; m.place() }, "data"},
+	"length near 2^63":           {func(m *Manifest) { m.Images[0].Recipes[0].Data.Length = math.MaxInt64; m.place() }, "data"},
+	"lengths that wrap":          {func(m *Manifest) { m.Images[0].Recipes[0].Data.Length = math.MinInt64; m.place() }, "data"},
+	"data longer than image":     {func(m *Manifest) { m.Images[1].Recipes[0].Data.Length = 2; m.place() }, "data"},
 	"full before deltas": {func(m *Manifest) {
 		data := []Extent{m.Images[0].Recipes[2].Data, m.Images[0].Recipes[0].Data}
 		m.Images[0].Recipes[0].Data, m.Images[0].Recipes[2].Data = data[0], data[1]
