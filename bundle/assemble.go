@@ -15,6 +15,12 @@ func (b *builder) assemble(ctx context.Context, out string, m *Manifest, images 
 	for _, img := range images {
 		m.Images = append(m.Images, img.Image)
 	}
+	if err := b.addProvenance(m); err != nil {
+		return err
+	}
+	for _, d := range b.documents {
+		m.Documents = append(m.Documents, d.Document)
+	}
 	m.place()
 	payload, err := m.Marshal()
 	if err != nil {
@@ -65,10 +71,15 @@ func (b *builder) writeFile(f io.Writer, head []byte, images []*builtImage) erro
 				if img.Recipes[k].Kind != kind {
 					continue
 				}
-				if err := b.spool.copyTo(f, r); err != nil {
+				if err := b.spool.copyTo(f, r.start, r.length); err != nil {
 					return fmt.Errorf("copy data of image %q: %w", img.Class, err)
 				}
 			}
+		}
+	}
+	for _, d := range b.documents {
+		if err := b.spool.copyTo(f, d.start, d.Length); err != nil {
+			return fmt.Errorf("copy document %q: %w", d.Name, err)
 		}
 	}
 	return nil

@@ -28,6 +28,10 @@ type Spec struct {
 	Created     time.Time
 	Annotations map[string]string
 	Images      []ImageSpec
+	// Origin is for the provenance.
+	Origin Origin
+	// SBOM is the path of a bill of materials, in a format that package sbom knows.
+	SBOM string
 	// ChunkSize is DefaultChunkSize if 0.
 	ChunkSize int64
 	// Prefix is how many bytes before a chunk help to compress it: DefaultPrefix
@@ -119,6 +123,7 @@ type builder struct {
 	newCompressor func() (compressor, error)
 	inputs        []imageInput
 	spool         *spool
+	documents     []builtDocument
 	done, total   int64
 }
 
@@ -173,6 +178,9 @@ func (b *builder) open(out string) error {
 		b.Prefix = DefaultPrefix
 	}
 	b.Prefix = max(0, b.Prefix)
+	if err := b.Origin.validate(); err != nil {
+		return err
+	}
 	if b.Workers <= 0 {
 		b.Workers = runtime.GOMAXPROCS(0)
 	}
@@ -204,7 +212,7 @@ func (b *builder) open(out string) error {
 		return err
 	}
 	b.spool = &spool{file: f}
-	return nil
+	return b.openSBOM(out)
 }
 
 // createNameless makes a temporary file on the file system of out. It has no

@@ -222,18 +222,25 @@ func (r *recording) end() (*builtRecipe, error) {
 }
 
 func (s *spool) write(b []byte) error {
-	if _, err := s.file.WriteAt(b, s.size); err != nil {
-		return fmt.Errorf("write temporary file: %w", err)
-	}
-	s.size += int64(len(b))
-	return nil
+	_, err := s.Write(b)
+	return err
 }
 
-// copyTo copies a recipe's data.
-func (s *spool) copyTo(w io.Writer, r *builtRecipe) error {
-	if _, err := s.file.Seek(r.start, io.SeekStart); err != nil {
+// Write appends b.
+func (s *spool) Write(b []byte) (int, error) {
+	n, err := s.file.WriteAt(b, s.size)
+	if err != nil {
+		return n, fmt.Errorf("write temporary file: %w", err)
+	}
+	s.size += int64(n)
+	return n, nil
+}
+
+// copyTo copies a part of it.
+func (s *spool) copyTo(w io.Writer, start, length int64) error {
+	if _, err := s.file.Seek(start, io.SeekStart); err != nil {
 		return err
 	}
-	_, err := io.CopyN(w, s.file, r.length)
+	_, err := io.CopyN(w, s.file, length)
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
 )
 
 // Checked is what [File.Check] found good in one recipe.
@@ -22,7 +23,8 @@ type Checked struct {
 }
 
 // Check authenticates every byte of the payload, decodes every chunk that needs
-// no source, and compares each image that the full recipe yields with its digest.
+// no source, and compares each image that the full recipe yields with its digest,
+// and the provenance with what it is about.
 func (f *File) Check(ctx context.Context, progress func(done, total int64)) ([]Checked, error) {
 	d, err := NewDecoder()
 	if err != nil {
@@ -47,6 +49,14 @@ func (f *File) Check(ctx context.Context, progress func(done, total int64)) ([]C
 			}
 			all = append(all, one)
 		}
+	}
+	for i := range f.Manifest.Documents {
+		if err := f.Manifest.Documents[i].copyTo(io.Discard, f.payload()); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := f.Provenance(); err != nil {
+		return nil, err
 	}
 	return all, nil
 }

@@ -11,7 +11,7 @@ import (
 // each with words for an error: docs/bundle-format.md#payload. First come all
 // tables, so that a device gets those of an image in one range; then the data
 // of the deltas, of the blocks recipes, and of the full ones, which a device
-// with a known source never fetches.
+// with a known source never fetches; and last the documents, which no device does.
 func (m *Manifest) extents() iter.Seq2[*Extent, string] {
 	return func(yield func(*Extent, string) bool) {
 		for i := range m.Images {
@@ -34,6 +34,12 @@ func (m *Manifest) extents() iter.Seq2[*Extent, string] {
 						return
 					}
 				}
+			}
+		}
+		for i := range m.Documents {
+			d := &m.Documents[i]
+			if !yield(&d.Extent, fmt.Sprintf("document %q", d.Name)) {
+				return
 			}
 		}
 	}

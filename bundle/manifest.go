@@ -33,6 +33,9 @@ type Manifest struct {
 	// Created is the signed time, in UTC and whole seconds.
 	Created time.Time `json:"created"`
 	Images  []Image   `json:"images"`
+	// Documents are files about the release. A device accounts for their bytes
+	// and fetches none of them.
+	Documents []Document `json:"documents,omitempty"`
 	// Annotations are signed, and a reader may ignore them.
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
@@ -101,11 +104,37 @@ type Table struct {
 	Digest Digest `json:"digest"`
 }
 
+// A Document is a file about the release that the bundle carries for people and tools.
+type Document struct {
+	Name string `json:"name"`
+	// Type is its media type.
+	Type string `json:"type"`
+	Table
+}
+
+// The documents that [Build] makes. A bundle may have others.
+const (
+	// DocumentProvenance says where the images come from: package provenance.
+	DocumentProvenance = "provenance"
+	// DocumentSBOM is the bill of materials that the builder was given.
+	DocumentSBOM = "sbom"
+)
+
 // Image returns the image of a class, or nil.
 func (m *Manifest) Image(class string) *Image {
 	for i := range m.Images {
 		if m.Images[i].Class == class {
 			return &m.Images[i]
+		}
+	}
+	return nil
+}
+
+// Document returns the document of a name, or nil.
+func (m *Manifest) Document(name string) *Document {
+	for i := range m.Documents {
+		if m.Documents[i].Name == name {
+			return &m.Documents[i]
 		}
 	}
 	return nil

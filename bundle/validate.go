@@ -34,6 +34,10 @@ const (
 	maxLabel           = 128
 	maxAnnotations     = 64
 	maxAnnotationValue = 4096
+
+	// MaxDocuments and MaxDocument bound what nobody holds in memory as a whole.
+	MaxDocuments = 16
+	MaxDocument  = 1 << 30
 )
 
 const (
@@ -85,7 +89,33 @@ func (m *Manifest) validate() error {
 		}
 		classes[img.Class] = true
 	}
+	if err := checkDocuments(m.Documents); err != nil {
+		return err
+	}
 	return m.checkLayout()
+}
+
+func checkDocuments(documents []Document) error {
+	if len(documents) > MaxDocuments {
+		return fmt.Errorf("%d documents, at most %d", len(documents), MaxDocuments)
+	}
+	names := make(map[string]bool)
+	for _, d := range documents {
+		if err := checkWord("document", d.Name, maxClass, lower+digits, "-"); err != nil {
+			return err
+		}
+		if err := checkWord("media type", d.Type, maxLabel, lower+digits, "/.+-"); err != nil {
+			return fmt.Errorf("document %q: %w", d.Name, err)
+		}
+		if d.Length < 1 || d.Length > MaxDocument {
+			return fmt.Errorf("document %q: %d bytes, want 1 to %d", d.Name, d.Length, MaxDocument)
+		}
+		if names[d.Name] {
+			return fmt.Errorf("two documents %q", d.Name)
+		}
+		names[d.Name] = true
+	}
+	return nil
 }
 
 func (img *Image) validate() error {

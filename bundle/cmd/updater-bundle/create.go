@@ -35,6 +35,11 @@ time is --created, else SOURCE_DATE_EPOCH, else now.
 devices download in full gets about a tenth smaller. It must be installed, and
 its version, which then matters for the bytes, is noted in the manifest.
 
+--sbom and --builder-id put evidence into the bundle, which devices never
+download: a bill of materials (SPDX or CycloneDX), and a statement of provenance
+(in-toto, SLSA) about the images and what they were made from. Nothing of it is
+guessed; docs/evidence.md has what to give in CI.
+
 The build id of an image is BUILD_ID of the os-release found in it, which must
 have an ID too. Compressed file systems hide it: then give it yourself.
 
@@ -59,6 +64,10 @@ func (c *command) create(ctx context.Context, args []string) error {
 	f.Int64Var(&o.chunkSize, "chunk-size", bundle.DefaultChunkSize, chunkSizeHelp)
 	f.BoolVar(&o.blocks, "blocks", false, "also make a blocks recipe, for devices with some other older image")
 	f.StringVar(&o.compressor, "compressor", "builtin", "`NAME` of what compresses: builtin or zstd")
+	f.StringVar(&o.sbom, "sbom", "", "bill of materials to put into the bundle: a `FILE` in SPDX or CycloneDX")
+	f.StringVar(&o.origin.Builder, "builder-id", "", "`URI` of what builds, such as that of a CI workflow; also state the provenance")
+	f.StringVar(&o.origin.Source, "source-uri", "", "`URI` of the source that the images were built from, for the provenance")
+	f.StringVar(&o.origin.Revision, "source-revision", "", "git `COMMIT` of that source")
 	out := f.String("o", "", "write the bundle to `OUT`")
 	keys, trust := cli.KeyOptions(f), cli.TrustOptions(f)
 	if _, err := c.Parse(f, args); err != nil {
@@ -78,6 +87,12 @@ func (c *command) create(ctx context.Context, args []string) error {
 	if err := cli.Apart(*out, keys.Refs...); err != nil {
 		return err
 	}
+	if (o.origin.Source == "") != (o.origin.Revision == "") {
+		return cli.Misuse("--source-uri and --source-revision go together")
+	}
+	if o.origin.Source != "" && o.origin.Builder == "" {
+		return cli.Misuse("--source-uri is for the provenance, which needs --builder-id too")
+	}
 	spec, err := o.spec(isSet(f, "sequence"), c.Getenv)
 	if err != nil {
 		return cli.Misuse("%v", err)
@@ -85,6 +100,10 @@ func (c *command) create(ctx context.Context, args []string) error {
 	if err := trust.Check(); err != nil {
 		return err
 	}
+	if o.origin.Builder != "" {
+		o.origin.BuilderVersion = map[string]string{"updater-bundle": c.Version}
+	}
+	spec.Origin, spec.SBOM = o.origin, o.sbom
 	if spec.Signers, err = keys.Load(ctx, c.Program); err != nil {
 		return err
 	}
@@ -151,7 +170,8 @@ func (c *command) describe(path string) error {
 
 type createOptions struct {
 	compatible, images, deltas, buildIDs, annotations cli.List
-	version, channel, created, compressor             string
+	version, channel, created, compressor, sbom       string
+	origin                                            bundle.Origin
 	sequence, floor                                   uint64
 	chunkSize                                         int64
 	blocks                                            bool

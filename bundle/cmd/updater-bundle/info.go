@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/updaterd/updaterd/bundle"
+	"github.com/updaterd/updaterd/bundle/provenance"
 	"github.com/updaterd/updaterd/sign/cli"
 )
 
@@ -23,6 +24,9 @@ Tells what is in a bundle: the release, its images, and for each recipe its
 kind, the source it needs and the bytes a device downloads for it (tables and
 data; the envelope comes on top once). With a blocks recipe it downloads the
 table and those data that no image of its own has.
+
+The documents of a bundle are evidence for people and tools; a device downloads
+none of them, and "updater-bundle extract" writes one to a file.
 
 Without --keyring nobody checks the signatures, and the output says so: such a
 bundle may come from anyone. The digest is what the policy of devices denies a
@@ -72,8 +76,25 @@ type about struct {
 	Compatible   []string          `json:"compatible"`
 	Annotations  map[string]string `json:"annotations,omitempty"`
 	Images       []aboutImage      `json:"images"`
+	Documents    []aboutDocument   `json:"documents,omitempty"`
+	Provenance   *aboutProvenance  `json:"provenance,omitempty"`
 
 	manifest *bundle.Manifest
+}
+
+type aboutDocument struct {
+	Name   string `json:"name"`
+	Type   string `json:"type"`
+	Size   int64  `json:"size"`
+	Digest string `json:"digest"`
+}
+
+// aboutProvenance is the gist; the whole is the document.
+type aboutProvenance struct {
+	Builder   string `json:"builder"`
+	BuildType string `json:"build_type"`
+	Source    string `json:"source,omitempty"`
+	Revision  string `json:"revision,omitempty"`
 }
 
 type aboutImage struct {
@@ -104,7 +125,7 @@ func look(path string, trust *cli.Trust) (*about, error) {
 		defer f.Close()
 		a := describeManifest(f.Manifest, f.PayloadOffset)
 		a.Verified, a.KeyIDs, a.Digest = true, f.KeyIDs, f.Digest.String()
-		return a, nil
+		return a, a.explain(f.Provenance())
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -132,7 +153,19 @@ func look(path string, trust *cli.Trust) (*about, error) {
 		return nil, err
 	}
 	a.Digest = bundle.Sum(payload).String()
-	return a, nil
+	return a, a.explain(m.Provenance(io.NewSectionReader(f, a.EnvelopeSize, a.FileSize-a.EnvelopeSize)))
+}
+
+// explain takes up the provenance, if there is one.
+func (a *about) explain(s *provenance.Statement, err error) error {
+	if s == nil || err != nil {
+		return err
+	}
+	a.Provenance = &aboutProvenance{Builder: s.Predicate.RunDetails.Builder.ID, BuildType: s.Predicate.BuildDefinition.BuildType}
+	if src := s.Source(); src != nil {
+		a.Provenance.Source, a.Provenance.Revision = src.URI, src.Digest.GitCommit
+	}
+	return nil
 }
 
 func describeManifest(m *bundle.Manifest, head int64) *about {
@@ -152,6 +185,9 @@ func describeManifest(m *bundle.Manifest, head int64) *about {
 			one.Recipes = append(one.Recipes, aboutRecipe{Kind: r.Kind, Source: r.Source, Frame: r.Frame, Prefix: r.Prefix, Download: r.Download(img)})
 		}
 		a.Images = append(a.Images, one)
+	}
+	for _, d := range m.Documents {
+		a.Documents = append(a.Documents, aboutDocument{d.Name, d.Type, d.Length, d.Digest.String()})
 	}
 	return a
 }
@@ -175,6 +211,15 @@ func (c *command) printAbout(a *about) {
 	fmt.Fprintf(w, "file\t%d bytes, %d of them header and envelope\n", a.FileSize, a.EnvelopeSize)
 	for _, k := range sortedKeys(a.Annotations) {
 		fmt.Fprintf(w, "annotation\t%s: %s\n", k, strings.NewReplacer("\n", "\n  ", "\t", " ").Replace(a.Annotations[k]))
+	}
+	if p := a.Provenance; p != nil {
+		fmt.Fprintf(w, "built by\t%s\n", p.Builder)
+		if p.Source != "" {
+			fmt.Fprintf(w, "built from\t%s, commit %s\n", p.Source, p.Revision)
+		}
+	}
+	for _, d := range a.Documents {
+		fmt.Fprintf(w, "document\t%s: %s, %d bytes, %s\n", d.Name, d.Type, d.Size, d.Digest)
 	}
 	w.Flush()
 	c.printImages(a.manifest)

@@ -29,6 +29,7 @@ Commands:
   info     tell what is in a bundle
   verify   check a bundle's signatures and every byte of it
   apply    make an image from a bundle, as a device does
+  extract  write a document of a bundle to a file
   resign   sign a bundle anew, or add a signature
   serve    serve a directory over HTTP, for trying things out
 
@@ -58,7 +59,7 @@ func newCommand() *command {
 func (c *command) commands() map[string]cli.Command {
 	return map[string]cli.Command{
 		"create": c.create, "diff": c.diff, "info": c.info, "verify": c.verify,
-		"apply": c.apply, "resign": c.resign, "serve": c.serve,
+		"apply": c.apply, "extract": c.extract, "resign": c.resign, "serve": c.serve,
 	}
 }
 
