@@ -67,12 +67,13 @@ func (f *File) payload() io.ReaderAt {
 // Provenance reads the statement of where the images come from; nil if there is
 // none. It is about exactly the images and the sources of this bundle.
 func (f *File) Provenance() (*provenance.Statement, error) {
-	return f.Manifest.Provenance(f.payload())
+	return ReadProvenance(f.Manifest, f.payload())
 }
 
-// Provenance is [File.Provenance] for a manifest and the payload behind it. The
-// statement is as trustworthy as the manifest.
-func (m *Manifest) Provenance(payload io.ReaderAt) (*provenance.Statement, error) {
+// ReadProvenance is [File.Provenance] for a manifest and the payload behind it. The
+// statement is as trustworthy as the manifest. It is no method of the manifest,
+// because a device's program would have all of those in it.
+func ReadProvenance(m *Manifest, payload io.ReaderAt) (*provenance.Statement, error) {
 	d := m.Document(DocumentProvenance)
 	if d == nil {
 		return nil, nil

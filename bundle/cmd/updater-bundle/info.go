@@ -153,7 +153,7 @@ func look(path string, trust *cli.Trust) (*about, error) {
 		return nil, err
 	}
 	a.Digest = bundle.Sum(payload).String()
-	return a, a.explain(m.Provenance(io.NewSectionReader(f, a.EnvelopeSize, a.FileSize-a.EnvelopeSize)))
+	return a, a.explain(bundle.ReadProvenance(m, io.NewSectionReader(f, a.EnvelopeSize, a.FileSize-a.EnvelopeSize)))
 }
 
 // explain takes up the provenance, if there is one.
