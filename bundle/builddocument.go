@@ -84,7 +84,7 @@ func (b *builder) addProvenance(m *Manifest) error {
 	}
 	var p provenance.Predicate
 	p.BuildDefinition.ExternalParameters = provenance.Parameters{
-		Compatible: m.Compatible, Version: m.Version, Sequence: m.Sequence, Floor: m.Floor, Created: m.Created,
+		Compatible: m.Compatible, Version: m.Version, Channel: m.Channel, Sequence: m.Sequence, Floor: m.Floor, Created: m.Created,
 		ChunkSize: b.ChunkSize, Blocks: b.Blocks,
 	}
 	if b.Compressor != "" {

@@ -108,8 +108,8 @@ func (m *Manifest) matches(s *provenance.Statement) error {
 	if !slices.EqualFunc(deps, m.sources(), same) {
 		return errors.New("its dependencies are not the sources of this bundle's deltas")
 	}
-	if p := s.Predicate.BuildDefinition.ExternalParameters; p.Version != m.Version || p.Sequence != m.Sequence {
-		return fmt.Errorf("it is about version %.80q, sequence %d", p.Version, p.Sequence)
+	if p := s.Predicate.BuildDefinition.ExternalParameters; p.Version != m.Version || p.Channel != m.Channel || p.Sequence != m.Sequence {
+		return fmt.Errorf("it is about version %.80q of channel %.80q, sequence %d", p.Version, p.Channel, p.Sequence)
 	}
 	return nil
 }

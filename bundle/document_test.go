@@ -164,9 +164,11 @@ func TestProvenanceOfAnotherBundle(t *testing.T) {
 		provenance.Predicate{RunDetails: provenance.RunDetails{Builder: provenance.Builder{ID: "https://ci.example.com"}}})
 	honest := other
 	honest.Subject = []provenance.Resource{{Name: "rootfs", Digest: provenance.SHA256(Sum(image))}}
-	honest.Predicate.BuildDefinition.ExternalParameters = provenance.Parameters{Version: "1.2.0", Sequence: 7}
+	honest.Predicate.BuildDefinition.ExternalParameters = provenance.Parameters{Version: "1.2.0", Channel: testManifest().Channel, Sequence: 7}
 	older := honest
 	older.Predicate.BuildDefinition.ExternalParameters.Sequence = 6
+	nightly := honest
+	nightly.Predicate.BuildDefinition.ExternalParameters.Channel = "nightly"
 	more := honest
 	more.Predicate.BuildDefinition.ResolvedDependencies = []provenance.Resource{{Name: "rootfs (source of a delta)", Digest: honest.Subject[0].Digest}}
 	marshal := func(s provenance.Statement) []byte {
@@ -183,6 +185,7 @@ func TestProvenanceOfAnotherBundle(t *testing.T) {
 		"of this one":           {marshal(honest), ""},
 		"other images":          {marshal(other), "subjects are not the images"},
 		"another sequence":      {marshal(older), "sequence 6"},
+		"another channel":       {marshal(nightly), `channel "nightly"`},
 		"a source too many":     {marshal(more), "not the sources"},
 		"not a statement":       {[]byte(`{"a":1}`), "unknown field"},
 		"longer than it may be": {bytes.Repeat([]byte(" "), provenance.MaxSize+1), "at most 1048576"},
@@ -211,7 +214,7 @@ func TestProvenanceOfAnotherBundle(t *testing.T) {
 		for _, part := range [][]byte{digest[:], table, image, tc.statement} {
 			b = append(b, part...)
 		}
-		f, err := Open(writeFile(t, t.TempDir(), "b", b), ring, 1)
+		f, err := Open(writeFile(t, t.TempDir(), "b", b), ring.Policy(1))
 		if err != nil {
 			t.Fatal(err)
 		}

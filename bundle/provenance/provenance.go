@@ -60,6 +60,7 @@ type BuildDefinition struct {
 type Parameters struct {
 	Compatible []string  `json:"compatible"`
 	Version    string    `json:"version"`
+	Channel    string    `json:"channel,omitempty"`
 	Sequence   uint64    `json:"sequence"`
 	Floor      uint64    `json:"floor"`
 	Created    time.Time `json:"created"`
