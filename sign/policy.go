@@ -139,7 +139,7 @@ func payloadDigest(payload []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-func (p *Policy) anyMet(found *evidence) error {
+func (p *Policy) anyMet(found *testimony) error {
 	var first error
 	for i := range p.rules {
 		_, err := p.rules[i].met(found)
@@ -206,7 +206,7 @@ func (r *rule) covers(class, channel string) bool {
 const maxDoubts = 4
 
 // met returns the different keys that signed and are believed by the rule.
-func (r *rule) met(found *evidence) ([]string, error) {
+func (r *rule) met(found *testimony) ([]string, error) {
 	var ids, doubts []string
 	for i := range found.marks {
 		m := &found.marks[i]
@@ -252,7 +252,7 @@ func (r *rule) String() string {
 }
 
 // made reports whether s made the mark, and why it does not count if so.
-func (s *party) made(m *mark, found *evidence) (mine bool, doubt string) {
+func (s *party) made(m *mark, found *testimony) (mine bool, doubt string) {
 	if s.authority == nil {
 		if s.key != m.key {
 			return false, ""
@@ -276,7 +276,7 @@ func (s *party) made(m *mark, found *evidence) (mine bool, doubt string) {
 
 // outdated tells why a key is not valid for the time that the payload claims, and
 // for the one that it is at least.
-func (s *party) outdated(found *evidence) string {
+func (s *party) outdated(found *testimony) string {
 	const day = time.RFC3339
 	switch at := found.created; {
 	case !found.dated, s.notBefore.IsZero() && s.notAfter.IsZero():

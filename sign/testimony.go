@@ -15,8 +15,8 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature/dsse"
 )
 
-// evidence is what the signatures of an envelope prove.
-type evidence struct {
+// testimony is what the signatures of an envelope prove.
+type testimony struct {
 	payload []byte
 	marks   []mark
 	doubts  []string // about those that prove nothing
@@ -42,8 +42,8 @@ type voucher struct {
 }
 
 // inspect finds out which keys made the signatures of an envelope.
-func (p *Policy) inspect(env *envelope) (*evidence, error) {
-	found := &evidence{}
+func (p *Policy) inspect(env *envelope) (*testimony, error) {
+	found := &testimony{}
 	for i, s := range env.Signatures {
 		single, err := env.single(s)
 		if err != nil {
@@ -64,7 +64,7 @@ func (p *Policy) inspect(env *envelope) (*evidence, error) {
 
 // mark proves one signature, by a key of the keyring or by the certificate that
 // came with it.
-func (p *Policy) mark(single []byte, s wireSignature, payloadType string, found *evidence) (*mark, string) {
+func (p *Policy) mark(single []byte, s wireSignature, payloadType string, found *testimony) (*mark, string) {
 	m := &mark{}
 	for _, key := range p.keyring.hintedFirst(s.KeyID) {
 		if payload, ok := opened(key.verifier, single, payloadType); ok {
@@ -86,7 +86,7 @@ func (p *Policy) mark(single []byte, s wireSignature, payloadType string, found 
 }
 
 // certify adds to a mark what the certificate that came with it proves.
-func (p *Policy) certify(m *mark, single []byte, s wireSignature, payloadType string, found *evidence) error {
+func (p *Policy) certify(m *mark, single []byte, s wireSignature, payloadType string, found *testimony) error {
 	var ders [][]byte
 	for _, c := range s.Chain {
 		der, err := decode(c)
@@ -156,10 +156,10 @@ func (p *Policy) withdrawn(chain []*x509.Certificate) error {
 
 // date judges all certificates by the time that the payload claims, and by the one
 // that it is at least.
-func (e *evidence) date(created, notBefore time.Time) {
-	e.dated, e.created, e.notBefore = true, created, notBefore
-	for i := range e.marks {
-		m := &e.marks[i]
+func (t *testimony) date(created, notBefore time.Time) {
+	t.dated, t.created, t.notBefore = true, created, notBefore
+	for i := range t.marks {
+		m := &t.marks[i]
 		for k := range m.vouchers {
 			v := &m.vouchers[k]
 			switch {
