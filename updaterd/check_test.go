@@ -81,17 +81,32 @@ func TestKernelThatStaysAfterAPanic(t *testing.T) {
 // elsewhere is a root file system that is not the one of the test's files.
 const elsewhere = "/proc"
 
+// policyIn writes a policy of one rule, with that one signer.
+func policyIn(t *testing.T, dir, rule, file string) string {
+	t.Helper()
+	put(t, dir, "policy.toml", fmt.Appendf(nil, "[signers.s]\nfile = %q\n[[rule]]\n%ssigners = [\"s\"]\nthreshold = 1\n", file, rule))
+	return filepath.Join(dir, "policy.toml")
+}
+
 func TestEachCheckFindsItsFault(t *testing.T) {
 	for name, tc := range map[string]struct {
 		spoil func(t *testing.T, dir string, c *config.Config)
 		check string
 		want  string
 	}{
-		"nothing":        {func(*testing.T, string, *config.Config) {}, "", ""},
-		"no keyring":     {func(_ *testing.T, _ string, c *config.Config) { c.Keyring += "x" }, "keyring", "no such file"},
-		"empty keyring":  {func(t *testing.T, dir string, _ *config.Config) { remove(t, dir, "keys/a.pub") }, "keyring", "no *.pem or *.pub"},
-		"no key":         {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "keys/b.pem", []byte("x")) }, "keyring", "b.pem"},
-		"too few keys":   {func(_ *testing.T, _ string, c *config.Config) { c.Threshold = 2 }, "keyring", "1 different keys, and 2"},
+		"nothing":       {func(*testing.T, string, *config.Config) {}, "", ""},
+		"no keyring":    {func(_ *testing.T, _ string, c *config.Config) { c.Keyring += "x" }, "keyring", "no such file"},
+		"empty keyring": {func(t *testing.T, dir string, _ *config.Config) { remove(t, dir, "keys/a.pub") }, "keyring", "no *.pem or *.pub"},
+		"no key":        {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "keys/b.pem", []byte("x")) }, "keyring", "b.pem"},
+		"too few keys":  {func(_ *testing.T, _ string, c *config.Config) { c.Threshold = 2 }, "keyring", "1 different keys, and 2"},
+		"no policy":     {func(_ *testing.T, dir string, c *config.Config) { c.Policy = dir + "/none" }, "keyring", "no such file"},
+		"policy of strangers": {func(t *testing.T, dir string, c *config.Config) {
+			c.Policy = policyIn(t, dir, "", "b.pub")
+		}, "keyring", `has no file "b.pub"`},
+		"policy for bootloaders": {func(t *testing.T, dir string, c *config.Config) {
+			c.Policy = policyIn(t, dir, "classes = [\"bootloader\"]\n", "a.pub")
+		}, "keyring", `no rule for images of class "rootfs"`},
+		"good policy":    {func(t *testing.T, dir string, c *config.Config) { c.Policy = policyIn(t, dir, "", "a.pub") }, "", ""},
 		"no env config":  {func(t *testing.T, dir string, _ *config.Config) { remove(t, dir, "fw_env.config") }, "boot environment", "no such file"},
 		"bad env config": {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "fw_env.config", []byte("env\n")) }, "boot environment", "line 1"},
 		"no env":         {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "env", make([]byte, 0x2000)) }, "boot environment", "nothing was ever stored"},
