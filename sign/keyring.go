@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sigstore/sigstore/pkg/signature"
 )
@@ -224,11 +223,6 @@ func (k *Keyring) Policy(threshold int) *Policy {
 		r.signers = append(r.signers, party{member: member{authority: a}})
 	}
 	return &Policy{keyring: k, rules: []rule{r}}
-}
-
-// Verify is that of [Keyring.Policy], for a payload that claims nothing.
-func (k *Keyring) Verify(envelope []byte, payloadType string, threshold int) (*Verified, error) {
-	return k.Policy(threshold).Verify(envelope, payloadType, time.Time{}, nil)
 }
 
 // hintedFirst orders the keys by the unproven hint, to save work, and leaves none out.

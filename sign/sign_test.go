@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -39,6 +40,11 @@ func newKeyring(t testing.TB, pubs ...crypto.PublicKey) *Keyring {
 		t.Fatal(err)
 	}
 	return k
+}
+
+// Verify is that of the policy that believes every key, for a payload that claims nothing.
+func (k *Keyring) Verify(envelope []byte, payloadType string, threshold int) (*Verified, error) {
+	return k.Policy(threshold).Verify(envelope, payloadType, time.Time{}, nil)
 }
 
 func TestWhatIsSealedComesBack(t *testing.T) {
