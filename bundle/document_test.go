@@ -15,7 +15,6 @@ import (
 
 	"github.com/updaterd/updaterd/bundle/provenance"
 	"github.com/updaterd/updaterd/bundle/sbom"
-	"github.com/updaterd/updaterd/sign"
 )
 
 const (
@@ -190,30 +189,8 @@ func TestProvenanceOfAnotherBundle(t *testing.T) {
 		"not a statement":       {[]byte(`{"a":1}`), "unknown field"},
 		"longer than it may be": {bytes.Repeat([]byte(" "), provenance.MaxSize+1), "at most 1048576"},
 	} {
-		digest := Sum(image)
-		table := appendEntry(nil, entryOf(Raw, image))
-		m := testManifest()
-		m.Images = []Image{{
-			Class: "rootfs", Size: testChunk, Digest: digest, ChunkSize: testChunk, Chunks: Table{Extent{Length: DigestSize}, Sum(digest[:])},
-			Recipes: []Recipe{{Kind: KindFull, Table: Table{Extent{Length: int64(len(table))}, Sum(table)}, Data: Extent{Length: testChunk}}},
-		}}
-		m.Documents = []Document{{DocumentProvenance, provenance.MediaType, Table{Extent{Length: int64(len(tc.statement))}, Sum(tc.statement)}}}
-		m.place()
-		payload, err := m.Marshal()
-		if err != nil {
-			t.Fatal(err)
-		}
-		envelope, err := sign.Seal(PayloadType, payload, signer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := appendHead(nil, envelope)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, part := range [][]byte{digest[:], table, image, tc.statement} {
-			b = append(b, part...)
-		}
+		d := Document{DocumentProvenance, provenance.MediaType, Table{Extent{Length: int64(len(tc.statement))}, Sum(tc.statement)}}
+		b := append(oneChunk(t, signer, image, Sum(image), Sum(image), d), tc.statement...)
 		f, err := Open(writeFile(t, t.TempDir(), "b", b), ring.Policy(1))
 		if err != nil {
 			t.Fatal(err)

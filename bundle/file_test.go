@@ -291,35 +291,13 @@ func TestWrongContent(t *testing.T) {
 	chunk := noise(testChunk, 1)
 	other := noise(testChunk, 2)
 	for name, tc := range map[string]struct {
-		image  Digest
-		chunks []Digest
+		image, chunk Digest
 	}{
-		"chunk from another image": {Sum(chunk), []Digest{Sum(other)}},
-		"image digest":             {Sum(other), []Digest{Sum(chunk)}},
+		"chunk from another image": {Sum(chunk), Sum(other)},
+		"image digest":             {Sum(other), Sum(chunk)},
 	} {
-		digests := tc.chunks[0][:]
-		table := appendEntry(nil, entryOf(Raw, chunk))
-		m := testManifest()
-		m.Images = []Image{{
-			Class: "rootfs", Size: testChunk, Digest: tc.image, ChunkSize: testChunk,
-			Chunks:  Table{Extent{Length: int64(len(digests))}, Sum(digests)},
-			Recipes: []Recipe{{Kind: KindFull, Table: Table{Extent{Length: int64(len(table))}, Sum(table)}, Data: Extent{Length: testChunk}}},
-		}}
-		m.place()
-		payload, err := m.Marshal()
-		if err != nil {
-			t.Fatal(err)
-		}
-		envelope, err := sign.Seal(PayloadType, payload, signer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := appendHead(nil, envelope)
-		if err != nil {
-			t.Fatal(err)
-		}
 		dir := t.TempDir()
-		f, err := Open(writeFile(t, dir, "b", append(append(append(b, digests...), table...), chunk...)), ring.Policy(1))
+		f, err := Open(writeFile(t, dir, "b", oneChunk(t, signer, chunk, tc.image, tc.chunk)), ring.Policy(1))
 		if err != nil {
 			t.Fatal(err)
 		}

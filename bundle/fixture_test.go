@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -186,4 +187,32 @@ func given(source string) []string {
 		return nil
 	}
 	return []string{source}
+}
+
+// oneChunk is a signed bundle of an image of one chunk, with what its manifest says
+// of both, and room for documents, which the caller appends.
+func oneChunk(t *testing.T, signer sign.Signer, content []byte, image, chunk Digest, documents ...Document) []byte {
+	t.Helper()
+	table := appendEntry(nil, entryOf(Raw, content))
+	m := testManifest()
+	m.Images = []Image{{
+		Class: "rootfs", Size: int64(len(content)), Digest: image, ChunkSize: testChunk,
+		Chunks:  Table{Extent{Length: DigestSize}, Sum(chunk[:])},
+		Recipes: []Recipe{{Kind: KindFull, Table: Table{Extent{Length: int64(len(table))}, Sum(table)}, Data: Extent{Length: int64(len(content))}}},
+	}}
+	m.Documents = documents
+	m.place()
+	payload, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	envelope, err := sign.Seal(PayloadType, payload, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := appendHead(nil, envelope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Concat(b, chunk[:], table, content)
 }
