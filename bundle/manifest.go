@@ -3,10 +3,10 @@
 package bundle
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/updaterd/updaterd/bundle/canonical"
 )
 
 // PayloadType is the DSSE payload type of a manifest.
@@ -172,59 +172,27 @@ func (m *Manifest) Marshal() ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, fmt.Errorf("write manifest: %v", err)
 	}
-	return m.encode()
-}
-
-func (m *Manifest) encode() ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(m); err != nil {
+	b, err := canonical.Marshal(m)
+	if err != nil {
 		return nil, fmt.Errorf("write manifest: %w", err)
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return b, nil
 }
 
 // ParseManifest reads a manifest that obeys every rule of the format. It must
 // only see bytes whose signature was verified; [Verify] does that.
 //
-// There is exactly one way to write a manifest: what is not byte for byte what
-// Marshal would write is an error. So a key that is repeated, spelled in other
-// case, out of order or unknown, a number written as 1.0, an escape that is not
-// needed, a space and anything after the end are all refused, and two readers
-// cannot see two different manifests in the same bytes.
+// It is canonical JSON: package canonical.
 func ParseManifest(b []byte) (*Manifest, error) {
 	if len(b) > MaxEnvelope {
 		return nil, fmt.Errorf("read manifest: %w: %d bytes, at most %d", ErrMalformed, len(b), MaxEnvelope)
 	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
 	m := new(Manifest)
-	if err := dec.Decode(m); err != nil {
+	if err := canonical.Unmarshal(b, m); err != nil {
 		return nil, fmt.Errorf("read manifest: %w: %v", ErrMalformed, err)
 	}
 	if err := m.validate(); err != nil {
 		return nil, fmt.Errorf("read manifest: %w: %v", ErrMalformed, err)
 	}
-	again, err := m.encode()
-	if err != nil {
-		return nil, fmt.Errorf("read manifest: %w: %v", ErrMalformed, err)
-	}
-	if at := firstDifference(b, again); at >= 0 {
-		return nil, fmt.Errorf("read manifest: %w: not in canonical form at byte %d (%.24q)", ErrMalformed, at, b[min(at, len(b)):])
-	}
 	return m, nil
-}
-
-// firstDifference is -1 if a and b are equal.
-func firstDifference(a, b []byte) int {
-	for i := range min(len(a), len(b)) {
-		if a[i] != b[i] {
-			return i
-		}
-	}
-	if len(a) != len(b) {
-		return min(len(a), len(b))
-	}
-	return -1
 }

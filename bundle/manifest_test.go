@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/updaterd/updaterd/bundle/canonical"
 	"github.com/updaterd/updaterd/sign"
 	"pgregory.net/rapid"
 )
@@ -128,7 +129,7 @@ func TestSignedButMalformedManifest(t *testing.T) {
 			if _, err := m.Marshal(); err == nil {
 				t.Error("Marshal takes it")
 			}
-			payload, err := m.encode()
+			payload, err := canonical.Marshal(m)
 			if err != nil {
 				return // JSON cannot even say it
 			}

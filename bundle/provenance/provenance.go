@@ -3,15 +3,14 @@
 package provenance
 
 import (
-	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/updaterd/updaterd/bundle/canonical"
 )
 
 // What the words of a statement are: docs/evidence.md#provenance.
@@ -119,21 +118,14 @@ func (s *Statement) Marshal() ([]byte, error) {
 	if err := s.validate(); err != nil {
 		return nil, fmt.Errorf("write provenance: %v", err)
 	}
-	b, err := s.encode()
+	b, err := canonical.Marshal(s)
 	if err == nil && len(b) > MaxSize {
-		err = fmt.Errorf("write provenance: %d bytes, at most %d", len(b), MaxSize)
+		err = fmt.Errorf("%d bytes, at most %d", len(b), MaxSize)
 	}
-	return b, err
-}
-
-func (s *Statement) encode() ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(s); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("write provenance: %w", err)
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return b, nil
 }
 
 // Parse reads a statement, and only what Marshal writes: a bundle's own, about
@@ -142,24 +134,12 @@ func Parse(b []byte) (*Statement, error) {
 	if len(b) > MaxSize {
 		return nil, fmt.Errorf("read provenance: %d bytes, at most %d", len(b), MaxSize)
 	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
 	s := new(Statement)
-	if err := dec.Decode(s); err != nil {
+	if err := canonical.Unmarshal(b, s); err != nil {
 		return nil, fmt.Errorf("read provenance: %v", err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("read provenance: something follows the statement")
 	}
 	if err := s.validate(); err != nil {
 		return nil, fmt.Errorf("read provenance: %v", err)
-	}
-	again, err := s.encode()
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(again, b) {
-		return nil, errors.New("read provenance: not in the form in which updater-bundle writes it")
 	}
 	return s, nil
 }
