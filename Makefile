@@ -139,13 +139,17 @@ bench-peers: setup ## build, apply and install updates, as other tools do (docs/
 bench-docs: ## the same, and bring docs/benchmark.* up to date
 	@$(MAKE) --no-print-directory bench-peers BENCH_FLAGS='-docs docs'
 
+# What was found lies in the cache and is where the next run begins.
 .PHONY: fuzz
-FUZZTIME ?= 30s
-fuzz: setup ## run every fuzz target for FUZZTIME (30s)
-	@for package in $$(go list ./...); do \
-		for target in $$(go test -list '^Fuzz' $$package | grep ^Fuzz || true); do \
-			echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
-		done; \
+FUZZTIME     ?= 30s
+FUZZ         ?= .
+FUZZPARALLEL ?= 2
+fuzz: setup ## run every fuzz target that matches FUZZ (all) for FUZZTIME (30s), and count executions
+	@grep -rho --include=*_test.go -H '^func Fuzz[A-Za-z]*' . | sort | sed 's#^\./##; s#/[^/]*:func # #' | grep -E '$(FUZZ)' | \
+	while read -r package target; do \
+		go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -parallel $(FUZZPARALLEL) -fuzzminimizetime 100x ./$$package \
+			-args -test.fuzzcachedir=$(CACHE)/fuzz/$$package < /dev/null > $(CACHE)/fuzz.log 2>&1 || { cat $(CACHE)/fuzz.log; exit 1; }; \
+		awk -v t="$$package $$target" '/execs:/ {time = $$3; execs = $$5} END {print t, "elapsed", time, "executions", execs}' $(CACHE)/fuzz.log; \
 	done
 
 .PHONY: vulncheck
