@@ -26,7 +26,7 @@ func (b *builder) assemble(ctx context.Context, out string, m *Manifest, images 
 	if err != nil {
 		return err
 	}
-	envelope, err := sign.Seal(PayloadType, payload, b.Signers...)
+	envelope, err := b.seal(payload)
 	if err != nil {
 		return err
 	}
@@ -49,6 +49,13 @@ func (b *builder) assemble(ctx context.Context, out string, m *Manifest, images 
 		return err
 	}
 	return f.commit()
+}
+
+func (b *builder) seal(manifest []byte) ([]byte, error) {
+	if b.Unsigned {
+		return sign.Unsigned(PayloadType, manifest)
+	}
+	return sign.Seal(PayloadType, manifest, b.Signers...)
 }
 
 // writeFile writes the parts in the order of Manifest.extents.

@@ -43,6 +43,9 @@ type Spec struct {
 	// Compressor makes the zstd frames: what is built in if "", or CompressorZstd.
 	Compressor string
 	Signers    []sign.Signer
+	// Unsigned makes a bundle without a signature, which no device accepts, in
+	// place of Signers: see [Draft].
+	Unsigned bool
 	// Policy is for sources that are bundles. Nil believes nobody.
 	Policy *sign.Policy
 	// Workers is the number of chunks encoded at once; 0 means all cores.
@@ -70,7 +73,7 @@ type SourceSpec struct {
 	BuildID string
 }
 
-// Build writes a signed bundle to out, which appears only when it is complete.
+// Build writes a bundle to out, which appears only when it is complete.
 // Every chunk is decoded again and compared before it counts as built. A delta
 // or a blocks recipe that would not be smaller than the full recipe is left out,
 // with a note.
@@ -82,8 +85,8 @@ func Build(ctx context.Context, out string, s Spec) error {
 }
 
 func build(ctx context.Context, out string, s Spec) error {
-	if len(s.Signers) == 0 {
-		return errors.New("there is no key to sign with")
+	if (len(s.Signers) == 0) != s.Unsigned {
+		return errors.New("there is no key to sign with, or there is one for a bundle that is to be unsigned")
 	}
 	b := newBuilder(s)
 	defer b.close()

@@ -190,6 +190,7 @@ func TestBuildRefuses(t *testing.T) {
 		want string
 	}{
 		"no key":            {func(_ string, s *Spec) { s.Signers = nil }, "no key"},
+		"a key for none":    {func(_ string, s *Spec) { s.Unsigned = true }, "is to be unsigned"},
 		"no image":          {func(_ string, s *Spec) { s.Images = nil }, "0 images"},
 		"no such image":     {func(dir string, s *Spec) { s.Images[0].Path = dir + "/none" }, "none"},
 		"empty image":       {func(dir string, s *Spec) { s.Images[0].Path = dir + "/empty" }, "empty"},

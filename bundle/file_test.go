@@ -125,8 +125,8 @@ func TestAnotherPayloadType(t *testing.T) {
 	if _, err := Verify(head, ring.Policy(1), time.Time{}); !errors.Is(err, sign.ErrPayloadType) {
 		t.Errorf("Verify: %v; want sign.ErrPayloadType", err)
 	}
-	if _, err := Unverified(head); !errors.Is(err, ErrMalformed) {
-		t.Errorf("Unverified: %v; want ErrMalformed", err)
+	if _, err := unverified(head); !errors.Is(err, sign.ErrPayloadType) {
+		t.Errorf("unverified: %v; want sign.ErrPayloadType", err)
 	}
 }
 

@@ -122,14 +122,11 @@ func example(t *testing.T, golden []byte) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := Unverified(head)
+	d, err := unverified(head)
 	if err != nil {
 		t.Fatal(err)
 	}
-	manifest, err := m.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
+	m, manifest := d.Manifest, d.Bytes()
 	payload := golden[len(head):]
 	var b strings.Builder
 	fmt.Fprintf(&b, "### Header, bytes 0 to %d\n\n", HeaderSize-1)

@@ -102,8 +102,8 @@ func FuzzHead(f *testing.F) {
 		if !bytes.HasPrefix(b, head) {
 			t.Fatalf("head %q is not from %q", head, b)
 		}
-		if m, err := Unverified(head); (m == nil) == (err == nil) {
-			t.Fatalf("Unverified = %v, %v", m, err)
+		if d, err := unverified(head); (d == nil) == (err == nil) {
+			t.Fatalf("unverified = %v, %v", d, err)
 		}
 		v, err := Verify(head, ring.Policy(1), time.Time{})
 		if err != nil {

@@ -3,7 +3,6 @@
 package bundle
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -37,14 +36,15 @@ func (f *File) resign(out string, add bool, signers []sign.Signer) (err error) {
 	} else if envelope, err = sign.Replace(envelope, PayloadType, signers...); err != nil {
 		return err
 	}
+	return f.rewrite(out, envelope)
+}
+
+// rewrite writes the bundle with another envelope.
+func (f *File) rewrite(out string, envelope []byte) error {
 	head, err := appendHead(nil, envelope)
 	if err != nil {
 		return err
 	}
-	return f.rewrite(out, head)
-}
-
-func (f *File) rewrite(out string, head []byte) error {
 	w, err := createReplacement(out)
 	if err != nil {
 		return err
@@ -60,25 +60,4 @@ func (f *File) rewrite(out string, head []byte) error {
 		return fmt.Errorf("copy payload: %w", err)
 	}
 	return w.commit()
-}
-
-// Unverified reads a manifest whose signatures nobody checked. It is for
-// showing a bundle to a person, who has to be told so; nothing may be installed
-// by it.
-func Unverified(head []byte) (*Manifest, error) {
-	envelope, err := splitHead(head)
-	if err != nil {
-		return nil, err
-	}
-	var e struct {
-		Payload     []byte `json:"payload"`
-		PayloadType string `json:"payloadType"`
-	}
-	if err := json.Unmarshal(envelope, &e); err != nil {
-		return nil, fmt.Errorf("read envelope: %w: %v", ErrMalformed, err)
-	}
-	if e.PayloadType != PayloadType {
-		return nil, fmt.Errorf("read envelope: %w: payload type %.80q, want %q", ErrMalformed, e.PayloadType, PayloadType)
-	}
-	return ParseManifest(e.Payload)
 }

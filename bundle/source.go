@@ -37,7 +37,7 @@ func (b *builder) openSource(class, path, out string) (input, error) {
 
 func (b *builder) openBundle(f *os.File, class, out string) (input, error) {
 	if b.Policy == nil {
-		return input{}, errors.New("it is a bundle, and there is no keyring to verify it with")
+		return input{}, errors.New("it is a bundle, and there is no keyring to verify it with; give --keyring")
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return input{}, err

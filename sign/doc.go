@@ -38,6 +38,12 @@
 // policy, is judged by the time that the payload claims and by the earliest time
 // that it can be now: no clock is asked. The system's certificates are never used.
 //
+// # Signing elsewhere
+//
+// [Unsigned] makes an envelope that nobody accepts. [Attach] puts into it the
+// signatures of an envelope that was signed elsewhere over the same payload, and
+// [AttachSignature] one that was made by something that knows no envelopes.
+//
 // # Envelopes
 //
 // There is one way to write an envelope: compact JSON with the members

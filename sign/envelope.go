@@ -34,8 +34,18 @@ type wireSignature struct {
 }
 
 // parse reads an envelope without believing any of it. It accepts only what
-// marshal would write.
+// marshal would write, with at least one signature.
 func parse(b []byte) (*envelope, error) {
+	env, err := parseUnsigned(b)
+	if err == nil && len(env.Signatures) == 0 {
+		return nil, ErrUnsigned
+	}
+	return env, err
+}
+
+// parseUnsigned is parse for those who are about to sign: it also accepts an
+// envelope that nobody has signed yet.
+func parseUnsigned(b []byte) (*envelope, error) {
 	if len(b) > MaxEnvelope {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrMalformed, len(b), MaxEnvelope)
 	}
@@ -71,8 +81,6 @@ func parse(b []byte) (*envelope, error) {
 		env.Signatures = append(env.Signatures, one)
 	}
 	switch n := len(env.Signatures); {
-	case n == 0:
-		return nil, fmt.Errorf("%w: no signatures", ErrMalformed)
 	case n > MaxSignatures:
 		return nil, fmt.Errorf("%w: more than %d signatures", ErrMalformed, MaxSignatures)
 	case env.PayloadType == "":
@@ -109,7 +117,7 @@ func (e *envelope) marshal() ([]byte, error) {
 		return nil, fmt.Errorf("write envelope: %w", err)
 	}
 	// What cannot be read back is never written.
-	if _, err := parse(b); err != nil {
+	if _, err := parseUnsigned(b); err != nil {
 		return nil, fmt.Errorf("write envelope: %w", err)
 	}
 	return b, nil

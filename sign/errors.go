@@ -11,6 +11,8 @@ import (
 var (
 	// ErrMalformed: the envelope is not one, whoever made it.
 	ErrMalformed = errors.New("malformed envelope")
+	// ErrUnsigned: nobody has signed the envelope yet. It is an ErrMalformed.
+	ErrUnsigned = fmt.Errorf("%w: it was never signed", ErrMalformed)
 	// ErrUntrusted: the envelope is well-formed, but the policy does not accept it:
 	// not enough keys that it believes have signed it.
 	ErrUntrusted = errors.New("untrusted signature")

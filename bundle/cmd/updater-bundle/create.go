@@ -8,7 +8,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -18,9 +17,10 @@ import (
 	"github.com/updaterd/updaterd/sign/cli"
 )
 
-const aboutCreate = `Usage: updater-bundle create --compatible NAME --version VERSION --image CLASS=FILE --key KEY -o OUT [OPTION]...
+const aboutCreate = `Usage: updater-bundle create --compatible NAME --version VERSION --image CLASS=FILE (--key KEY | --unsigned) -o OUT [OPTION]...
 
-Makes a signed bundle. Each image is a raw image of a slot class. It is always
+Makes a bundle and signs it, or with --unsigned leaves that to "updater-bundle
+sign", or "manifest" and "attach", where the key is. Each image is a raw image of a slot class. It is always
 there in full; --delta-from adds a much smaller way for devices that have
 exactly that older image, and --blocks one for devices that have some other.
 --delta-from takes the older image itself, or the bundle that brought it to the
@@ -69,6 +69,7 @@ func (c *command) create(ctx context.Context, args []string) error {
 	f.StringVar(&o.origin.Source, "source-uri", "", "`URI` of the source that the images were built from, for the provenance")
 	f.StringVar(&o.origin.Revision, "source-revision", "", "git `COMMIT` of that source")
 	out := f.String("o", "", "write the bundle to `OUT`")
+	unsigned := f.Bool("unsigned", false, "leave the bundle without a signature; no device accepts it until it is signed")
 	keys, trust := cli.KeyOptions(f), cli.TrustOptions(f)
 	if _, err := c.Parse(f, args); err != nil {
 		return err
@@ -78,11 +79,14 @@ func (c *command) create(ctx context.Context, args []string) error {
 		what    string
 	}{
 		{len(o.compatible) == 0, "--compatible NAME"}, {o.version == "", "--version VERSION"},
-		{len(o.images) == 0, "--image CLASS=FILE"}, {len(keys.Refs) == 0, "--key KEY"}, {*out == "", "-o OUT"},
+		{len(o.images) == 0, "--image CLASS=FILE"}, {len(keys.Refs) == 0 && !*unsigned, "--key KEY, or --unsigned,"}, {*out == "", "-o OUT"},
 	} {
 		if need.missing {
 			return cli.Misuse("%s is missing", need.what)
 		}
+	}
+	if len(keys.Refs) > 0 && *unsigned {
+		return cli.Misuse("--key and --unsigned contradict each other")
 	}
 	if err := cli.Apart(*out, keys.Refs...); err != nil {
 		return err
@@ -103,7 +107,7 @@ func (c *command) create(ctx context.Context, args []string) error {
 	if o.origin.Builder != "" {
 		o.origin.BuilderVersion = map[string]string{"updater-bundle": c.Version}
 	}
-	spec.Origin, spec.SBOM = o.origin, o.sbom
+	spec.Origin, spec.SBOM, spec.Unsigned = o.origin, o.sbom, *unsigned
 	if spec.Signers, err = keys.Load(ctx, c.Program); err != nil {
 		return err
 	}
@@ -128,10 +132,13 @@ func (c *command) create(ctx context.Context, args []string) error {
 }
 
 // believed are the keys that may have signed a bundle which is a source: those
-// of the keyring, or else the public halves of those that sign.
+// of the keyring, or else the public halves of those that sign; nil if there are none.
 func believed(trust *cli.Trust, signers []sign.Signer) (*sign.Policy, error) {
 	if trust.Dir != "" {
 		return trust.Policy()
+	}
+	if len(signers) == 0 {
+		return nil, nil
 	}
 	var public []crypto.PublicKey
 	for _, s := range signers {
@@ -150,21 +157,16 @@ func believed(trust *cli.Trust, signers []sign.Signer) (*sign.Policy, error) {
 
 // describe tells what has just been built.
 func (c *command) describe(path string) error {
-	f, err := os.Open(path)
+	d, err := bundle.OpenDraft(path)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	head, err := bundle.ReadHead(f)
-	if err != nil {
-		return err
+	defer d.Close()
+	fmt.Fprintf(c.Stdout, "%s: %s\n", path, size(d.Size()))
+	if d.Signatures == 0 {
+		fmt.Fprintf(c.Stdout, "not signed yet; its manifest has the digest %v\n", d.Digest)
 	}
-	m, err := bundle.Unverified(head)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(c.Stdout, "%s: %s\n", path, size(int64(len(head))+m.PayloadSize()))
-	c.printImages(m)
+	printImages(c.Stdout, d.Manifest)
 	return nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -55,7 +54,7 @@ func (c *command) info(_ context.Context, args []string) error {
 		enc.SetIndent("", "  ")
 		return enc.Encode(about)
 	}
-	c.printAbout(about)
+	printAbout(c.Stdout, about)
 	return nil
 }
 
@@ -79,7 +78,8 @@ type about struct {
 	Documents    []aboutDocument   `json:"documents,omitempty"`
 	Provenance   *aboutProvenance  `json:"provenance,omitempty"`
 
-	manifest *bundle.Manifest
+	manifest   *bundle.Manifest
+	signatures int // that nobody checked
 }
 
 type aboutDocument struct {
@@ -123,37 +123,26 @@ func look(path string, trust *cli.Trust) (*about, error) {
 			return nil, err
 		}
 		defer f.Close()
-		a := describeManifest(f.Manifest, f.PayloadOffset)
-		a.Verified, a.KeyIDs, a.Digest = true, f.KeyIDs, f.Digest.String()
-		return a, a.explain(f.Provenance())
+		return describeFile(f)
 	}
-	f, err := os.Open(path)
+	d, err := bundle.OpenDraft(path)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	head, err := bundle.ReadHead(f)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	m, err := bundle.Unverified(head)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	a := describeManifest(m, int64(len(head)))
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return nil, err
-	}
-	if err := bundle.CheckSize(size, a.FileSize); err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	payload, err := m.Marshal()
-	if err != nil {
-		return nil, err
-	}
-	a.Digest = bundle.Sum(payload).String()
-	return a, a.explain(bundle.ReadProvenance(m, io.NewSectionReader(f, a.EnvelopeSize, a.FileSize-a.EnvelopeSize)))
+	defer d.Close()
+	return describeDraft(d)
+}
+
+func describeFile(f *bundle.File) (*about, error) {
+	a := describeManifest(f.Manifest, f.PayloadOffset)
+	a.Verified, a.KeyIDs, a.Digest = true, f.KeyIDs, f.Digest.String()
+	return a, a.explain(f.Provenance())
+}
+
+func describeDraft(d *bundle.Draft) (*about, error) {
+	a := describeManifest(d.Manifest, d.PayloadOffset)
+	a.Digest, a.signatures = d.Digest.String(), d.Signatures
+	return a, a.explain(d.Provenance())
 }
 
 // explain takes up the provenance, if there is one.
@@ -192,13 +181,22 @@ func describeManifest(m *bundle.Manifest, head int64) *about {
 	return a
 }
 
-func (c *command) printAbout(a *about) {
-	if a.Verified {
-		fmt.Fprintf(c.Stdout, "signatures verified, key %s\n", strings.Join(a.KeyIDs, ", "))
-	} else {
-		fmt.Fprintln(c.Stdout, "UNVERIFIED: nobody checked the signatures, so this bundle may come from anyone. Give --keyring DIR.")
+// show is printAbout for who is to sign.
+func (a *about) show(w io.Writer) error {
+	printAbout(w, a)
+	return nil
+}
+
+func printAbout(out io.Writer, a *about) {
+	switch {
+	case a.Verified:
+		fmt.Fprintf(out, "signatures verified, key %s\n", strings.Join(a.KeyIDs, ", "))
+	case a.signatures == 0:
+		fmt.Fprintln(out, "UNSIGNED: this bundle may come from anyone, and no device accepts it yet. See updater-bundle help sign.")
+	default:
+		fmt.Fprintln(out, "UNVERIFIED: nobody checked the signatures, so this bundle may come from anyone. Give --keyring DIR.")
 	}
-	w := tabwriter.NewWriter(c.Stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "version\t%s\n", a.Version)
 	if a.Channel != "" {
 		fmt.Fprintf(w, "channel\t%s\n", a.Channel)
@@ -222,19 +220,19 @@ func (c *command) printAbout(a *about) {
 		fmt.Fprintf(w, "document\t%s: %s, %d bytes, %s\n", d.Name, d.Type, d.Size, d.Digest)
 	}
 	w.Flush()
-	c.printImages(a.manifest)
+	printImages(out, a.manifest)
 }
 
 // printImages is the part of info that create shows too.
-func (c *command) printImages(m *bundle.Manifest) {
+func printImages(out io.Writer, m *bundle.Manifest) {
 	for i := range m.Images {
 		img := &m.Images[i]
 		build := "no build id"
 		if img.BuildID != "" {
 			build = "build " + img.BuildID
 		}
-		fmt.Fprintf(c.Stdout, "\nimage %s: %s, %s, in chunks of %s\n  %v\n", img.Class, size(img.Size), build, size(img.ChunkSize), img.Digest)
-		w := tabwriter.NewWriter(c.Stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintf(out, "\nimage %s: %s, %s, in chunks of %s\n  %v\n", img.Class, size(img.Size), build, size(img.ChunkSize), img.Digest)
+		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "  KIND\tDOWNLOAD\tBYTES\tSOURCE")
 		for k := range img.Recipes {
 			r := &img.Recipes[k]

@@ -24,14 +24,17 @@ Usage: updater-bundle COMMAND [OPTION]... [ARGUMENT]
        updater-bundle --version
 
 Commands:
-  create   make a bundle from raw images
-  diff     tell what a delta between two images will cost, and why
-  info     tell what is in a bundle
-  verify   check a bundle's signatures and every byte of it
-  apply    make an image from a bundle, as a device does
-  extract  write a document of a bundle to a file
-  resign   sign a bundle anew, or add a signature
-  serve    serve a directory over HTTP, for trying things out
+  create    make a bundle from raw images
+  diff      tell what a delta between two images will cost, and why
+  info      tell what is in a bundle
+  verify    check a bundle's signatures and every byte of it
+  apply     make an image from a bundle, as a device does
+  extract   write a document of a bundle to a file
+  sign      sign a bundle that was made without a signature
+  manifest  write what there is to sign to a file, for another machine
+  attach    put signatures that were made elsewhere into a bundle
+  resign    sign a bundle anew, or add a signature
+  serve     serve a directory over HTTP, for trying things out
 
 "updater-bundle help COMMAND" tells more about one of them and gives an example.
 Keys are made by updater-sign.
@@ -59,7 +62,8 @@ func newCommand() *command {
 func (c *command) commands() map[string]cli.Command {
 	return map[string]cli.Command{
 		"create": c.create, "diff": c.diff, "info": c.info, "verify": c.verify,
-		"apply": c.apply, "extract": c.extract, "resign": c.resign, "serve": c.serve,
+		"apply": c.apply, "extract": c.extract, "sign": c.sign, "manifest": c.manifest,
+		"attach": c.attach, "resign": c.resign, "serve": c.serve,
 	}
 }
 
@@ -84,6 +88,8 @@ func damaged(err error) bool {
 // hint is the next step, if there is one.
 func hint(err error) string {
 	switch {
+	case errors.Is(err, sign.ErrUnsigned):
+		return "sign it first (updater-bundle help sign)"
 	case errors.Is(err, sign.ErrUntrusted):
 		return "check that the keyring holds the public key of who made this bundle (updater-bundle info shows the bundle unverified)"
 	case errors.Is(err, bundle.ErrTruncated), errors.Is(err, bundle.ErrEncoded):

@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/sign/cli"
 	"github.com/updaterd/updaterd/sign/cli/clitest"
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 
 func TestScripts(t *testing.T) {
 	clitest.Run(t, map[string]clitest.Command{
-		"key": key, "image": image, "flip": flip, "grow": grow,
+		"key": key, "seal": seal, "image": image, "flip": flip, "grow": grow,
 		"fill": fill, "gzip": gzipFile, "tree": tree, "ext4": ext4,
 	})
 }
@@ -52,6 +53,17 @@ func key(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(name+".key"), private, 0o600))
 	ts.Check(os.MkdirAll(ts.MkAbs(name+".keys"), 0o755))
 	ts.Check(os.WriteFile(ts.MkAbs(name+".keys/"+name+".pub"), public, 0o600))
+}
+
+// seal NAME MANIFEST OUT: NAME.key signs a manifest, as updater-sign does elsewhere.
+func seal(ts *testscript.TestScript, _ bool, args []string) {
+	signer, err := sign.LoadSigner(context.Background(), ts.MkAbs(args[0]+".key"), nil)
+	ts.Check(err)
+	payload, err := os.ReadFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	envelope, err := sign.Seal(bundle.PayloadType, payload, signer)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), envelope, 0o600))
 }
 
 func pemOf(ts *testscript.TestScript, k ed25519.PrivateKey) (private, public []byte) {
@@ -183,7 +195,7 @@ func TestServe(t *testing.T) {
 
 // Every command's help has a usage line and an example, and exits with 0.
 func TestHelp(t *testing.T) {
-	for _, verb := range []string{"create", "diff", "info", "verify", "apply", "resign", "serve"} {
+	for _, verb := range []string{"create", "diff", "info", "verify", "apply", "extract", "sign", "manifest", "attach", "resign", "serve"} {
 		var out, errs strings.Builder
 		c := newCommand()
 		c.Stdout, c.Stderr = &out, &errs

@@ -6,10 +6,11 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/sign/cli"
 )
 
-const aboutResign = `Usage: updater-bundle resign --keyring DIR --key KEY [--key KEY]... [--add] -o OUT FILE
+const aboutResign = `Usage: updater-bundle resign --keyring DIR --key KEY [--key KEY]... [--add] [--review | --digest DIGEST] -o OUT FILE
 
 Signs a bundle with other keys. Manifest and payload stay byte for byte as they
 are, and so does the digest of the release. The signatures that are there are
@@ -23,7 +24,7 @@ func (c *command) resign(ctx context.Context, args []string) error {
 	f := c.Flags("resign", aboutResign)
 	out := f.String("o", "", "write the bundle to `OUT`")
 	add := f.Bool("add", false, "keep the signatures that are there")
-	keys, trust := cli.KeyOptions(f), cli.TrustOptions(f)
+	keys, trust, look := cli.KeyOptions(f), cli.TrustOptions(f), cli.ReviewOptions(f)
 	operands, err := c.Parse(f, args, "FILE")
 	if err != nil {
 		return err
@@ -39,6 +40,13 @@ func (c *command) resign(ctx context.Context, args []string) error {
 		return err
 	}
 	defer file.Close()
+	about, err := describeFile(file)
+	if err != nil {
+		return err
+	}
+	if err := look.Confirm(ctx, c.Program, about.Digest, about.show); err != nil {
+		return err
+	}
 	signers, err := keys.Load(ctx, c.Program)
 	if err != nil {
 		return err
@@ -46,8 +54,12 @@ func (c *command) resign(ctx context.Context, args []string) error {
 	if err := file.Resign(*out, *add, signers...); err != nil {
 		return err
 	}
-	for _, s := range signers {
-		fmt.Fprintf(c.Stdout, "%s: signed with key %s\n", *out, s.KeyID())
-	}
+	c.signed(*out, signers)
 	return nil
+}
+
+func (c *command) signed(out string, signers []sign.Signer) {
+	for _, s := range signers {
+		fmt.Fprintf(c.Stdout, "%s: signed with key %s\n", out, s.KeyID())
+	}
 }

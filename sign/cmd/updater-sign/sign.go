@@ -5,26 +5,30 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/sign/cli"
 )
 
-const aboutSign = `Usage: updater-sign sign --type TYPE --key KEY [--key KEY]... [--chain FILE] -o ENVELOPE FILE
+const aboutSign = `Usage: updater-sign sign --type TYPE --key KEY [--key KEY]... [--chain FILE] [--review | --digest DIGEST] -o ENVELOPE FILE
 
 Signs FILE and writes an envelope that contains it.
 
+With --review it first shows FILE, JSON with one member a line, and asks. Where
+nobody can be asked, --digest says what may be signed. So a release is signed on
+a machine that has nothing but the key: "updater-bundle manifest" writes FILE,
+and "updater-bundle attach" takes ENVELOPE.
+
   updater-sign sign --type application/vnd.example+json --key release.key -o notes.dsse notes.json
+  updater-sign sign --review --type application/vnd.updaterd.manifest.v1+json --key release.key \
+      -o demo.dsse demo.manifest
 `
 
 func (c *command) sign(ctx context.Context, args []string) error {
 	f := c.Flags("sign", aboutSign)
 	payloadType := f.String("type", "", "payload `TYPE`, a media type; verify must ask for the same")
 	out := f.String("o", "", "write the envelope to `ENVELOPE` (- for standard output)")
-	keys := cli.KeyOptions(f)
+	keys, look := cli.KeyOptions(f), cli.ReviewOptions(f)
 	operands, err := c.Parse(f, args, "FILE")
 	if err != nil {
 		return err
@@ -35,9 +39,12 @@ func (c *command) sign(ctx context.Context, args []string) error {
 	if err := cli.Apart(*out, append(keys.Refs, operands...)...); err != nil {
 		return err
 	}
-	payload, err := readFile(operands[0], sign.MaxEnvelope)
+	payload, err := cli.ReadFile(operands[0], sign.MaxEnvelope)
 	if err != nil {
 		return fmt.Errorf("sign: %w", err)
+	}
+	if err := look.Confirm(ctx, c.Program, cli.Digest(payload), review(*payloadType, payload)); err != nil {
+		return err
 	}
 	signers, err := keys.Load(ctx, c.Program)
 	if err != nil {
@@ -47,65 +54,5 @@ func (c *command) sign(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return c.write(*out, envelope)
-}
-
-// readFile reads a file that is at most limit bytes long.
-func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
-	}
-	return b, nil
-}
-
-// write puts a result in place as a whole or not at all, and durably.
-func (c *command) write(path string, b []byte) (err error) {
-	if path == "-" {
-		_, err := c.Stdout.Write(b)
-		return err
-	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return os.WriteFile(path, b, 0o644) // a device or a pipe: /dev/stdout
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			tmp.Close()
-			os.Remove(tmp.Name())
-		}
-	}()
-	if _, err := tmp.Write(b); err != nil {
-		return err
-	}
-	if err := tmp.Chmod(0o644); err != nil {
-		return err
-	}
-	// Otherwise a power cut could leave the name on an empty file.
-	if err := tmp.Sync(); err != nil {
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return c.WriteFile(*out, envelope)
 }

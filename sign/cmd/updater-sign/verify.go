@@ -44,7 +44,7 @@ func (c *command) verify(ctx context.Context, args []string) error {
 	if err := cli.Apart(*out, operands...); err != nil {
 		return err
 	}
-	envelope, err := readFile(operands[0], sign.MaxEnvelope)
+	envelope, err := cli.ReadFile(operands[0], sign.MaxEnvelope)
 	if err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
@@ -53,7 +53,7 @@ func (c *command) verify(ctx context.Context, args []string) error {
 		return err
 	}
 	if *out != "" {
-		if err := c.write(*out, verified.Payload); err != nil {
+		if err := c.WriteFile(*out, verified.Payload); err != nil {
 			return fmt.Errorf("verify: %w", err)
 		}
 	}
