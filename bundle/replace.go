@@ -59,3 +59,16 @@ func (r *replacement) discard() {
 	r.Close()
 	os.Remove(r.Name())
 }
+
+// WriteFile replaces the file at path by b, as a whole or not at all.
+func WriteFile(path string, b []byte) error {
+	f, err := createReplacement(path)
+	if err != nil {
+		return err
+	}
+	defer f.discard()
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	return f.commit()
+}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/updaterd/updaterd/bundle/blocks"
@@ -55,21 +54,18 @@ func (m *Manifest) validate() error {
 	if len(m.Requires) > 0 {
 		return fmt.Errorf("requires the feature %.64q, which this program does not know; update it first", m.Requires[0])
 	}
-	if err := checkList("compatible", m.Compatible); err != nil {
-		return err
-	}
-	if err := checkLabel("version", m.Version); err != nil {
+	if err := CheckRelease(m.Compatible, m.Version); err != nil {
 		return err
 	}
 	if m.Channel != "" {
-		if err := checkWord("channel", m.Channel, maxClass, lower+digits, "-"); err != nil {
+		if err := CheckChannel(m.Channel); err != nil {
 			return err
 		}
 	}
 	if m.Floor > m.Sequence {
 		return fmt.Errorf("floor %d is above the release's own sequence %d", m.Floor, m.Sequence)
 	}
-	if err := checkTime(m.Created); err != nil {
+	if err := CheckTime("created", m.Created); err != nil {
 		return err
 	}
 	if err := checkAnnotations(m.Annotations); err != nil {
@@ -250,13 +246,6 @@ func checkList(what string, list []string) error {
 		if slices.Contains(list[:i], s) {
 			return fmt.Errorf("%s lists %q twice", what, s)
 		}
-	}
-	return nil
-}
-
-func checkTime(t time.Time) error {
-	if t.Location() != time.UTC || t.Nanosecond() != 0 || t.Year() < 1970 || t.Year() > 9999 {
-		return fmt.Errorf("created %v: want UTC, whole seconds, from 1970 on", t)
 	}
 	return nil
 }

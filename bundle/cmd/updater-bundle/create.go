@@ -192,7 +192,7 @@ func (o *createOptions) spec(sequenceSet bool, getenv func(string) (string, bool
 	default:
 		return s, fmt.Errorf("--compressor %s: want builtin or zstd", o.compressor)
 	}
-	if s.Created, err = o.time(getenv); err != nil {
+	if s.Created, err = signedTime("--created", o.created, getenv); err != nil {
 		return s, err
 	}
 	if !sequenceSet {
@@ -260,8 +260,9 @@ func source(v string) (class string, s bundle.SourceSpec, err error) {
 	return class, s, nil
 }
 
-func (o *createOptions) time(getenv func(string) (string, bool)) (time.Time, error) {
-	from, v := "--created", o.created
+// signedTime is the value of an option, else SOURCE_DATE_EPOCH, else now.
+func signedTime(option, v string, getenv func(string) (string, bool)) (time.Time, error) {
+	from := option
 	if v == "" {
 		from = "SOURCE_DATE_EPOCH"
 		if v, _ = getenv(from); v == "" {
@@ -272,8 +273,8 @@ func (o *createOptions) time(getenv func(string) (string, bool)) (time.Time, err
 		return time.Unix(seconds, 0), nil
 	}
 	t, err := time.Parse(time.RFC3339, v)
-	if err != nil || from != "--created" || t.Unix() < 0 {
-		return t, fmt.Errorf("%s %q: want seconds since 1970, or for --created a time like 2026-01-31T12:00:00Z", from, v)
+	if err != nil || from != option || t.Unix() < 0 {
+		return t, fmt.Errorf("%s %q: want seconds since 1970, or for %s a time like 2026-01-31T12:00:00Z", from, v, option)
 	}
 	return t, nil
 }

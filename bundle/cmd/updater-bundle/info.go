@@ -24,6 +24,8 @@ kind, the source it needs and the bytes a device downloads for it (tables and
 data; the envelope comes on top once). With a blocks recipe it downloads the
 table and those data that no image of its own has.
 
+Of channel metadata it tells the channel, the serial, the times and the releases.
+
 The documents of a bundle are evidence for people and tools; a device downloads
 none of them, and "updater-bundle extract" writes one to a file.
 
@@ -45,16 +47,30 @@ func (c *command) info(_ context.Context, args []string) error {
 	if err := trust.Check(); err != nil {
 		return err
 	}
-	about, err := look(operands[0], trust)
-	if err != nil {
-		return err
+	var found any
+	var show func()
+	if isChannel(operands[0]) {
+		about, err := lookChannel(operands[0], trust)
+		if err != nil {
+			return err
+		}
+		found, show = about, func() {
+			printTrust(c.Stdout, "channel metadata", about.Verified, about.KeyIDs)
+			c.printChannel(about.Metadata)
+		}
+	} else {
+		about, err := look(operands[0], trust)
+		if err != nil {
+			return err
+		}
+		found, show = about, func() { printAbout(c.Stdout, about) }
 	}
 	if *asJSON {
 		enc := json.NewEncoder(c.Stdout)
 		enc.SetIndent("", "  ")
-		return enc.Encode(about)
+		return enc.Encode(found)
 	}
-	printAbout(c.Stdout, about)
+	show()
 	return nil
 }
 
@@ -187,14 +203,20 @@ func (a *about) show(w io.Writer) error {
 	return nil
 }
 
+// printTrust tells whether anybody vouches for what follows.
+func printTrust(out io.Writer, what string, verified bool, keys []string) {
+	if verified {
+		fmt.Fprintf(out, "signatures verified, key %s\n", strings.Join(keys, ", "))
+	} else {
+		fmt.Fprintf(out, "UNVERIFIED: nobody checked the signatures, so this %s may come from anyone. Give --keyring DIR.\n", what)
+	}
+}
+
 func printAbout(out io.Writer, a *about) {
-	switch {
-	case a.Verified:
-		fmt.Fprintf(out, "signatures verified, key %s\n", strings.Join(a.KeyIDs, ", "))
-	case a.signatures == 0:
+	if a.Verified || a.signatures > 0 {
+		printTrust(out, "bundle", a.Verified, a.KeyIDs)
+	} else {
 		fmt.Fprintln(out, "UNSIGNED: this bundle may come from anyone, and no device accepts it yet. See updater-bundle help sign.")
-	default:
-		fmt.Fprintln(out, "UNVERIFIED: nobody checked the signatures, so this bundle may come from anyone. Give --keyring DIR.")
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "version\t%s\n", a.Version)

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/updaterd/updaterd/bundle"
+	"github.com/updaterd/updaterd/bundle/channel"
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/sign/cli"
 )
@@ -34,6 +35,7 @@ Commands:
   manifest  write what there is to sign to a file, for another machine
   attach    put signatures that were made elsewhere into a bundle
   resign    sign a bundle anew, or add a signature
+  channel   state which releases a channel offers, and until when that holds
   serve     serve a directory over HTTP, for trying things out
 
 "updater-bundle help COMMAND" tells more about one of them and gives an example.
@@ -63,7 +65,8 @@ func (c *command) commands() map[string]cli.Command {
 	return map[string]cli.Command{
 		"create": c.create, "diff": c.diff, "info": c.info, "verify": c.verify,
 		"apply": c.apply, "extract": c.extract, "sign": c.sign, "manifest": c.manifest,
-		"attach": c.attach, "resign": c.resign, "serve": c.serve,
+		"attach": c.attach, "resign": c.resign,
+		"channel": c.channel, "serve": c.serve,
 	}
 }
 
@@ -78,7 +81,7 @@ func main() {
 // notABundle are the errors that tell a bad bundle from a bad day.
 var notABundle = []error{
 	sign.ErrUntrusted, sign.ErrMalformed,
-	bundle.ErrMalformed, bundle.ErrTruncated, bundle.ErrTrailing, bundle.ErrEncoded, bundle.ErrContent,
+	bundle.ErrMalformed, bundle.ErrTruncated, bundle.ErrTrailing, bundle.ErrEncoded, bundle.ErrContent, channel.ErrMalformed,
 }
 
 func damaged(err error) bool {

@@ -195,7 +195,7 @@ func TestServe(t *testing.T) {
 
 // Every command's help has a usage line and an example, and exits with 0.
 func TestHelp(t *testing.T) {
-	for _, verb := range []string{"create", "diff", "info", "verify", "apply", "extract", "sign", "manifest", "attach", "resign", "serve"} {
+	for _, verb := range []string{"create", "diff", "info", "verify", "apply", "extract", "sign", "manifest", "attach", "resign", "channel", "serve"} {
 		var out, errs strings.Builder
 		c := newCommand()
 		c.Stdout, c.Stderr = &out, &errs
