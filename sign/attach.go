@@ -84,8 +84,17 @@ func checkSignature(pub crypto.PublicKey, id, payloadType string, payload, sig [
 	return nil
 }
 
-// put adds a signature in place of an older one with the same key id.
+// put adds a signature in place of an older one with the same key id. If that is the
+// very same, as Ed25519 makes it, what logs have of it stays.
 func (e *envelope) put(s wireSignature) {
-	e.Signatures = slices.DeleteFunc(e.Signatures, func(w wireSignature) bool { return w.KeyID == s.KeyID })
+	e.Signatures = slices.DeleteFunc(e.Signatures, func(w wireSignature) bool {
+		if w.KeyID != s.KeyID {
+			return false
+		}
+		if s.Log == nil && w.Sig == s.Sig && slices.Equal(w.Chain, s.Chain) {
+			s.Log = w.Log
+		}
+		return true
+	})
 	e.Signatures = append(e.Signatures, s)
 }

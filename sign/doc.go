@@ -44,14 +44,22 @@
 // signatures of an envelope that was signed elsewhere over the same payload, and
 // [AttachSignature] one that was made by something that knows no envelopes.
 //
+// # Logs
+//
+// A signature may come with entries of transparency logs: Rekor's, of version 1 or 2.
+// A policy that has the key of a log in its keyring can ask for them. They are
+// verified without asking anybody, and bound to the very signature, key and payload.
+// No time that a log states is believed.
+//
 // # Envelopes
 //
 // There is one way to write an envelope: compact JSON with the members
 // payloadType, payload and signatures, each signature with keyid, sig and, if it has
-// a certificate, chain, and base64 in the standard alphabet with padding. Anything that would not come
-// out the same when written again (unknown, repeated or differently spelled
-// members, white space, trailing bytes) is malformed. Sizes are bounded by
-// [MaxEnvelope], [MaxSignatures], [MaxChain], [MaxKeys] and [MaxAuthorities].
+// a certificate, chain, and, if a log has it, log, and base64 in the standard alphabet
+// with padding. Anything that would not come out the same when written again
+// (unknown, repeated or differently spelled members, white space, trailing bytes) is
+// malformed. Sizes are bounded by
+// [MaxEnvelope], [MaxSignatures], [MaxChain], [MaxEntries], [MaxKeys] and [MaxAuthorities].
 //
 // # What it does not do
 //

@@ -16,6 +16,10 @@ const (
 	// MaxChain is how many certificates may come with a signature: the signer's own
 	// and the intermediate ones. The root never does.
 	MaxChain = 4
+	// MaxEntries is how many log entries may come with a signature.
+	MaxEntries = 4
+	// maxHashes is the depth of a tree with as many entries as an int64 counts.
+	maxHashes = 63
 )
 
 // envelope is the JSON form. The order of the fields is the order in which they are written.
@@ -31,6 +35,18 @@ type wireSignature struct {
 	// Chain has certificates in base64 (DER), the signer's own first. It is not
 	// signed, and needs not be: it leads to a root that is believed, or it does not.
 	Chain []string `json:"chain,omitempty"`
+	// Log has what transparency logs keep of this signature. It is not signed
+	// either: a log vouches for it, or it proves nothing.
+	Log []wireEntry `json:"log,omitempty"`
+}
+
+// wireEntry is one entry of a log, with the proof that it is there.
+type wireEntry struct {
+	Index int64 `json:"index"` // in the log, from 0
+	// Hashes leads from the entry to the root of the log's tree, lowest first.
+	Hashes     []string `json:"hashes,omitempty"`
+	Checkpoint string   `json:"checkpoint"` // signed note
+	Body       string   `json:"body"`
 }
 
 // parse reads an envelope without believing any of it. It accepts only what
@@ -58,6 +74,12 @@ func parseUnsigned(b []byte) (*envelope, error) {
 			KeyID string                `json:"keyid"`
 			Sig   string                `json:"sig"`
 			Chain [MaxChain + 1]*string `json:"chain"`
+			Log   [MaxEntries + 1]*struct {
+				Index      int64                  `json:"index"`
+				Hashes     [maxHashes + 1]*string `json:"hashes"`
+				Checkpoint string                 `json:"checkpoint"`
+				Body       string                 `json:"body"`
+			} `json:"log"`
 		} `json:"signatures"`
 	}
 	if err := json.Unmarshal(b, &wire); err != nil {
@@ -68,15 +90,18 @@ func parseUnsigned(b []byte) (*envelope, error) {
 		if s == nil {
 			break
 		}
-		one := wireSignature{KeyID: s.KeyID, Sig: s.Sig}
-		for _, c := range s.Chain {
-			if c == nil {
-				break
-			}
-			one.Chain = append(one.Chain, *c)
-		}
+		one := wireSignature{KeyID: s.KeyID, Sig: s.Sig, Chain: listed(s.Chain[:])}
 		if len(one.Chain) > MaxChain {
 			return nil, fmt.Errorf("%w: more than %d certificates with a signature", ErrMalformed, MaxChain)
+		}
+		for _, e := range s.Log {
+			if e == nil {
+				break
+			}
+			one.Log = append(one.Log, wireEntry{Index: e.Index, Hashes: listed(e.Hashes[:]), Checkpoint: e.Checkpoint, Body: e.Body})
+			if len(one.Log) > MaxEntries || e.Hashes[maxHashes] != nil {
+				return nil, fmt.Errorf("%w: more than %d log entries with a signature, or %d hashes with one of them", ErrMalformed, MaxEntries, maxHashes)
+			}
 		}
 		env.Signatures = append(env.Signatures, one)
 	}
@@ -107,8 +132,24 @@ func parseUnsigned(b []byte) (*envelope, error) {
 				return nil, fmt.Errorf("%w: a certificate of signature %d is empty or not base64", ErrMalformed, i+1)
 			}
 		}
+		for _, e := range s.Log {
+			if _, err := e.read(); err != nil {
+				return nil, fmt.Errorf("%w: a log entry of signature %d: %v", ErrMalformed, i+1, err)
+			}
+		}
 	}
 	return env, nil
+}
+
+// listed takes what there is of a list of bounded length.
+func listed(list []*string) (all []string) {
+	for _, s := range list {
+		if s == nil {
+			break
+		}
+		all = append(all, *s)
+	}
+	return all
 }
 
 func (e *envelope) marshal() ([]byte, error) {
@@ -123,7 +164,7 @@ func (e *envelope) marshal() ([]byte, error) {
 	return b, nil
 }
 
-// single is the envelope reduced to one signature without its key id and chain: the
+// single is the envelope reduced to one signature without its key id, chain and log: the
 // DSSE verifier would pass over a signature whose key id is not the one it computes
 // itself, and a hint must never decide that.
 func (e *envelope) single(s wireSignature) ([]byte, error) {

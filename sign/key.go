@@ -22,6 +22,8 @@ import (
 // maxKeyFile bounds a PEM file; the largest key in use has less than 1 KiB.
 const maxKeyFile = 16 << 10
 
+const publicPEM = "PUBLIC KEY"
+
 // The algorithms of GenerateKey.
 const (
 	ECDSAP256 = "ecdsa-p256"
@@ -98,8 +100,8 @@ func ParsePublicKey(b []byte) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if block.Type != string(cryptoutils.PublicKeyPEMType) {
-		return nil, fmt.Errorf("%w: PEM block of type %q, want %q", ErrKey, block.Type, cryptoutils.PublicKeyPEMType)
+	if block.Type != publicPEM {
+		return nil, fmt.Errorf("%w: PEM block of type %q, want %q", ErrKey, block.Type, publicPEM)
 	}
 	pub, err := cryptoutils.UnmarshalPEMToPublicKey(b)
 	if err != nil {

@@ -21,22 +21,37 @@ const (
 	MaxKeys = 32
 	// MaxAuthorities bounds its certificates likewise.
 	MaxAuthorities = 8
+
+	// logKeyFile ends the name of a file with the public key of a log. Nobody can
+	// take such a key for one that may sign, with a policy or without.
+	logKeyFile = ".tlog"
 )
 
 // A Keyring is a set of public keys, of certificates of authorities that vouch for
-// keys, and of their revocation lists. Whom of them to believe for what is what a
+// keys, of their revocation lists, and of keys of transparency logs. Whom of them to believe for what is what a
 // [Policy] says. The zero value and nil are empty. It may be used by several
 // goroutines.
 type Keyring struct {
 	keys        []trustedKey // sorted by id
 	authorities []*authority
 	revocations []*revocations
-	files       map[string]member // by name
+	files       map[string]member     // by name
+	logs        map[string]trustedKey // likewise
 }
 
 type trustedKey struct {
 	id       string
 	verifier signature.Verifier
+}
+
+func newTrustedKey(pub crypto.PublicKey) (key trustedKey, err error) {
+	if key.id, err = KeyID(pub); err != nil {
+		return key, err
+	}
+	if key.verifier, err = signature.LoadVerifier(pub, crypto.SHA256); err != nil {
+		return key, fmt.Errorf("%w: %v", ErrKey, err)
+	}
+	return key, nil
 }
 
 // A member of a keyring is a key, by its id, or an authority.
@@ -59,8 +74,8 @@ func NewKeyring(pubs ...crypto.PublicKey) (*Keyring, error) {
 	return k, nil
 }
 
-// LoadKeyring reads the public keys and the certificates (*.pem, *.pub, *.crt) and
-// the revocation lists (*.crl) of a directory. It fails closed: one file that
+// LoadKeyring reads the public keys and the certificates (*.pem, *.pub, *.crt), the
+// revocation lists (*.crl) and the public keys of logs (*.tlog) of a directory. It fails closed: one file that
 // cannot be read or is something else, any private key in the directory, or
 // neither a key nor a certificate at all is an error.
 func LoadKeyring(dir string) (*Keyring, error) {
@@ -68,7 +83,7 @@ func LoadKeyring(dir string) (*Keyring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load keyring: %w", err)
 	}
-	k := &Keyring{files: make(map[string]member)}
+	k := &Keyring{files: make(map[string]member), logs: make(map[string]trustedKey)}
 	for _, entry := range entries {
 		path := filepath.Join(dir, entry.Name())
 		if err := k.load(path); err != nil {
@@ -84,7 +99,7 @@ func LoadKeyring(dir string) (*Keyring, error) {
 // load takes up one directory entry. Symbolic links are followed.
 func (k *Keyring) load(path string) error {
 	kind := filepath.Ext(path)
-	wanted := slices.Contains([]string{".pem", ".pub", ".crt", ".crl"}, kind)
+	wanted := slices.Contains([]string{".pem", ".pub", ".crt", ".crl", logKeyFile}, kind)
 	limit := int64(maxKeyFile)
 	if kind == ".crl" {
 		limit = maxCRL
@@ -112,6 +127,8 @@ func (k *Keyring) load(path string) error {
 		return nil
 	case kind == ".crl":
 		return k.addRevocations(filepath.Base(path), b)
+	case kind == logKeyFile:
+		return k.addLog(filepath.Base(path), b)
 	}
 	return k.addFile(filepath.Base(path), b)
 }
@@ -161,23 +178,32 @@ func (k *Keyring) addRevocations(name string, b []byte) error {
 	return nil
 }
 
+func (k *Keyring) addLog(name string, b []byte) error {
+	if len(k.logs) == maxLogs {
+		return fmt.Errorf("%w: more than %d keys of logs", ErrKey, maxLogs)
+	}
+	pub, err := ParsePublicKey(b)
+	if err != nil {
+		return err
+	}
+	k.logs[name], err = newTrustedKey(pub)
+	return err
+}
+
 func (k *Keyring) add(pub crypto.PublicKey) (id string, err error) {
-	if id, err = KeyID(pub); err != nil {
+	key, err := newTrustedKey(pub)
+	if err != nil {
 		return "", err
 	}
-	at, found := k.find(id)
+	at, found := k.find(key.id)
 	if found {
-		return id, nil
+		return key.id, nil
 	}
 	if len(k.keys) == MaxKeys {
 		return "", fmt.Errorf("%w: more than %d public keys", ErrKey, MaxKeys)
 	}
-	verifier, err := signature.LoadVerifier(pub, crypto.SHA256)
-	if err != nil {
-		return "", fmt.Errorf("%w: %v", ErrKey, err)
-	}
-	k.keys = slices.Insert(k.keys, at, trustedKey{id: id, verifier: verifier})
-	return id, nil
+	k.keys = slices.Insert(k.keys, at, key)
+	return key.id, nil
 }
 
 func (k *Keyring) find(id string) (int, bool) {

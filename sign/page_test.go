@@ -56,10 +56,12 @@ func TestAuthorityOfTheSecurityPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, logPub := newPair(t, ECDSAP256)
 	build, buildPub := newPair(t, ECDSAP256)
 	quality, qualityPub := newPair(t, Ed25519)
 	files := map[string][]byte{
 		"acme-root.pem": read("acme-root.pem"), "build-2026.pub": pubPEM(t, buildPub), "quality.pub": pubPEM(t, qualityPub),
+		"acme-log.tlog": pubPEM(t, logPub),
 	}
 	env := seal(t, build, quality, signers[0])
 	claims := claim(Claims{Created: time.Now(), Channel: "stable", Classes: []string{"rootfs", "bootloader"}})

@@ -20,6 +20,7 @@ type Policy struct {
 	rules   []rule
 	revoked []string // key ids
 	denied  []string // digests of payloads
+	logs    []transparencyLog
 }
 
 // A rule is met if at least threshold different keys of its signers have signed.
@@ -29,6 +30,7 @@ type rule struct {
 	channels  []string // likewise
 	signers   []party
 	threshold int
+	logs      []string // of which one must have each signature; nil: none needs to
 }
 
 // A party is a key that is believed while it is valid, or the holder of a
@@ -56,6 +58,8 @@ type Verified struct {
 	Payload []byte
 	// KeyIDs names the keys that count: distinct and sorted.
 	KeyIDs []string
+	// Entries tells where logs of the policy keep the signatures of those keys.
+	Entries []LogEntry
 }
 
 // Verify takes the payload out of an envelope, provided that enough keys signed it
@@ -129,6 +133,11 @@ func (p *Policy) verify(envelope []byte, payloadType string, notBefore time.Time
 	}
 	slices.Sort(v.KeyIDs)
 	v.KeyIDs = slices.Compact(v.KeyIDs)
+	for _, m := range found.marks {
+		if slices.Contains(v.KeyIDs, m.key) {
+			v.Entries = append(v.Entries, m.entries...)
+		}
+	}
 	return v, nil
 }
 
@@ -216,6 +225,9 @@ func (r *rule) met(found *testimony) ([]string, error) {
 		for k := range r.signers {
 			mine, doubt := r.signers[k].made(m, found)
 			if mine && doubt == "" {
+				doubt = r.unlogged(m)
+			}
+			if mine && doubt == "" {
 				ids = append(ids, m.key)
 				break
 			}
@@ -234,6 +246,14 @@ func (r *rule) met(found *testimony) ([]string, error) {
 	return nil, fmt.Errorf("%w: %s", ErrUntrusted, text)
 }
 
+// unlogged tells why a signature does not count for want of a log entry.
+func (r *rule) unlogged(m *mark) string {
+	if r.logs == nil || slices.ContainsFunc(m.entries, func(e LogEntry) bool { return slices.Contains(r.logs, e.Log) }) {
+		return ""
+	}
+	return fmt.Sprintf("the signature by key %s has no entry of log %s", m.key, strings.Join(r.logs, " or "))
+}
+
 // String names those who may sign.
 func (r *rule) String() string {
 	if r.number == 0 {
@@ -243,7 +263,7 @@ func (r *rule) String() string {
 	for _, list := range []struct {
 		what  string
 		names []string
-	}{{"classes", r.classes}, {"channels", r.channels}} {
+	}{{"classes", r.classes}, {"channels", r.channels}, {"logs", r.logs}} {
 		if list.names != nil {
 			s += fmt.Sprintf(", %s %s", list.what, strings.Join(list.names, " "))
 		}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/BurntSushi/toml"
 )
@@ -19,6 +20,7 @@ const (
 	maxPolicy  = 256 << 10 // bytes
 	maxRules   = 32
 	maxSigners = 64
+	maxOrigin  = 256 // bytes
 )
 
 // policyFile is docs/security.md#policy-file.
@@ -26,7 +28,13 @@ type policyFile struct {
 	Revoked []string              `toml:"revoked"`
 	Denied  []string              `toml:"denied"`
 	Signers map[string]fileSigner `toml:"signers"`
+	Logs    map[string]fileLog    `toml:"logs"`
 	Rules   []fileRule            `toml:"rule"`
+}
+
+type fileLog struct {
+	File   string `toml:"file"`
+	Origin string `toml:"origin"`
 }
 
 type fileSigner struct {
@@ -54,6 +62,7 @@ type fileRule struct {
 	Classes   []string `toml:"classes"`
 	Channels  []string `toml:"channels"`
 	Signers   []string `toml:"signers"`
+	Logs      []string `toml:"logs"`
 	Threshold int      `toml:"threshold"`
 }
 
@@ -61,7 +70,8 @@ type fileRule struct {
 var policyKeys = []string{
 	"revoked", "denied",
 	"signers", "signers.*", "signers.*.file", "signers.*.id", "signers.*.not_before", "signers.*.not_after", "signers.*.subject",
-	"rule", "rule.classes", "rule.channels", "rule.signers", "rule.threshold",
+	"logs", "logs.*", "logs.*.file", "logs.*.origin",
+	"rule", "rule.classes", "rule.channels", "rule.signers", "rule.logs", "rule.threshold",
 }
 
 // LoadPolicy reads a policy file about the keys and certificates of a keyring.
@@ -121,11 +131,14 @@ func parsePolicy(b []byte, keyring *Keyring) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.logs, err = f.logs(keyring); err != nil {
+		return nil, err
+	}
 	if n := len(f.Rules); n == 0 || n > maxRules {
 		return nil, fmt.Errorf("%d rules, want 1 to %d; write [[rule]], with signers and threshold", n, maxRules)
 	}
 	for i, r := range f.Rules {
-		made, err := r.rule(signers, p.revoked)
+		made, err := r.rule(signers, p.logs, p.revoked)
 		if err != nil {
 			return nil, fmt.Errorf("rule %d: %w", i+1, err)
 		}
@@ -201,12 +214,41 @@ func (f fileSigner) party(keyring *Keyring) (*party, error) {
 	return s, nil
 }
 
-func (f fileRule) rule(signers map[string]party, revoked []string) (*rule, error) {
-	r := &rule{classes: f.Classes, channels: f.Channels, threshold: f.Threshold}
+// logs lists the logs that are not revoked.
+func (f *policyFile) logs(keyring *Keyring) ([]transparencyLog, error) {
+	if len(f.Logs) > maxLogs {
+		return nil, fmt.Errorf("more than %d logs", maxLogs)
+	}
+	var logs []transparencyLog
+	for _, name := range slices.Sorted(maps.Keys(f.Logs)) {
+		l := f.Logs[name]
+		key, found := keyring.logs[l.File]
+		err := checkName(name)
+		switch {
+		case err != nil:
+		case !found:
+			err = fmt.Errorf("the keyring has no file %.80q with the key of a log; its name must end in %s", l.File, logKeyFile)
+		case l.Origin == "" || len(l.Origin) > maxOrigin || strings.ContainsFunc(l.Origin, unicode.IsControl):
+			err = errors.New("origin must be what the log calls itself, the first line of its checkpoints")
+		case slices.Contains(keyring.KeyIDs(), key.id):
+			err = errors.New("its key is that of a signer too; a log needs one of its own")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("log %.80q: %w", name, err)
+		}
+		if !slices.Contains(f.Revoked, key.id) {
+			logs = append(logs, transparencyLog{trustedKey: key, name: name, origin: l.Origin})
+		}
+	}
+	return logs, nil
+}
+
+func (f fileRule) rule(signers map[string]party, logs []transparencyLog, revoked []string) (*rule, error) {
+	r := &rule{classes: f.Classes, channels: f.Channels, threshold: f.Threshold, logs: f.Logs}
 	for _, list := range []struct {
 		what  string
 		names []string
-	}{{"classes", f.Classes}, {"channels", f.Channels}, {"signers", f.Signers}} {
+	}{{"classes", f.Classes}, {"channels", f.Channels}, {"signers", f.Signers}, {"logs", f.Logs}} {
 		if list.names != nil && len(list.names) == 0 {
 			return nil, fmt.Errorf("%s is empty; leave it out to mean all", list.what)
 		}
@@ -221,6 +263,11 @@ func (f fileRule) rule(signers map[string]party, revoked []string) (*rule, error
 	}
 	if f.Threshold < 1 || f.Threshold > MaxSignatures {
 		return nil, fmt.Errorf("threshold is %d; it must be between 1 and %d keys", f.Threshold, MaxSignatures)
+	}
+	for _, name := range f.Logs {
+		if !slices.ContainsFunc(logs, func(l transparencyLog) bool { return l.name == name }) {
+			return nil, fmt.Errorf("there is no log %q whose key is not revoked; write [logs.%s]", name, name)
+		}
 	}
 	keys, open := 0, false
 	for _, name := range f.Signers {

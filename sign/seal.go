@@ -94,8 +94,8 @@ func verifyOwn(payloadType string, payload []byte, s Signer, sig string) error {
 }
 
 // Add signs the payload of an envelope once more. The payload and the other
-// signatures stay as they are; an older signature by the same key is replaced.
-// It does not check the other signatures: verify the envelope first, for the
+// signatures stay as they are, with what logs have of them; an older signature by
+// the same key is replaced. It does not check the other signatures: verify the envelope first, for the
 // new signature vouches for whatever is in it.
 func Add(old []byte, payloadType string, s Signer) ([]byte, error) {
 	env, payload, err := reopen(old, payloadType)

@@ -29,10 +29,13 @@ type testimony struct {
 
 // A mark is a signature of the payload that a key is proven to have made.
 type mark struct {
+	at       int // of the signature in the envelope
 	key      string
+	verifier signature.Verifier
 	subject  string              // of its certificate, if one came with it
 	chain    []*x509.Certificate // nil without
 	vouchers []voucher
+	entries  []LogEntry // of logs of the policy
 }
 
 // A voucher is an authority that the chain of a mark leads to.
@@ -56,6 +59,8 @@ func (p *Policy) inspect(env *envelope) (*testimony, error) {
 		case slices.Contains(p.revoked, m.key):
 			found.doubts = append(found.doubts, fmt.Sprintf("key %s is revoked", m.key))
 		default:
+			m.at = i
+			p.keep(m, &env.Signatures[i], env.PayloadType, found)
 			found.marks = append(found.marks, *m)
 		}
 	}
@@ -68,7 +73,7 @@ func (p *Policy) mark(single []byte, s wireSignature, payloadType string, found 
 	m := &mark{}
 	for _, key := range p.keyring.hintedFirst(s.KeyID) {
 		if payload, ok := opened(key.verifier, single, payloadType); ok {
-			m.key, found.payload = key.id, payload
+			m.key, m.verifier, found.payload = key.id, key.verifier, payload
 			break
 		}
 	}
@@ -112,7 +117,7 @@ func (p *Policy) certify(m *mark, single []byte, s wireSignature, payloadType st
 		if !ok {
 			return errors.New("it was not made with the key of its certificate")
 		}
-		found.payload = payload
+		m.verifier, found.payload = verifier, payload
 	} else if m.key != id {
 		return errors.New("its certificate is for another key")
 	}
