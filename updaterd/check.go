@@ -64,6 +64,7 @@ func checksOf(c *config.Config, root string) []check {
 		check{"booted slot", func() (string, error) { return checkBooted(c, root) }},
 		check{"kernel panic", func() (string, error) { return checkPanic("/proc/sys/kernel/panic") }},
 		check{"data directory", func() (string, error) { return checkData(c, root) }},
+		check{"floor store", func() (string, error) { return checkFloorStore(c, root) }},
 		check{"certificates", func() (string, error) { return checkCertificates(c) }},
 		check{"health commands", func() (string, error) { return checkCommands(c) }},
 		check{"watchdog", func() (string, error) { return checkWatchdog(c) }},
@@ -237,31 +238,13 @@ func checkPanic(path string) (string, error) {
 }
 
 func checkData(c *config.Config, root string) (string, error) {
-	dir := c.DataDir
-	cure := "mount a partition that both slots share there, or correct data_dir"
-	info, err := os.Stat(dir)
-	note := ""
-	if errors.Is(err, fs.ErrNotExist) { // updaterd makes it
-		dir, note = filepath.Dir(dir), " (not made yet)"
-		info, err = os.Stat(dir)
-	}
-	switch {
-	case err != nil:
-		return "", faulty(cure, "%w", err)
-	case !info.IsDir():
-		return "", faulty(cure, "%s is no directory", dir)
-	}
-	var here, system unix.Stat_t
-	if unix.Stat(dir, &here) == nil && unix.Stat(root, &system) == nil && here.Dev == system.Dev {
-		return "", faulty(cure, "%s is on the root file system, which an update replaces: the journal would be lost with it", dir)
-	}
-	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return "", faulty("mount it writable: a read-only file system, or one that was damaged, cannot keep the journal", "%w",
-			&fs.PathError{Op: "write to", Path: dir, Err: err})
+	dir, note, err := checkDir(c.DataDir, root, "mount a partition that both slots share there, or correct data_dir", "the journal")
+	if err != nil {
+		return "", err
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return "", faulty(cure, "%w", &fs.PathError{Op: "statfs", Path: dir, Err: err})
+		return "", faulty("correct data_dir", "%w", &fs.PathError{Op: "statfs", Path: dir, Err: err})
 	}
 	free := int64(st.Bavail) * int64(st.Bsize)
 	need := int64(leastFree)
@@ -273,6 +256,50 @@ func checkData(c *config.Config, root string) (string, error) {
 			"%s has %d bytes free, and %d are needed", dir, free, need)
 	}
 	return fmt.Sprintf("%s%s, %d bytes free", c.DataDir, note, free), nil
+}
+
+func checkFloorStore(c *config.Config, root string) (string, error) {
+	if c.FloorStore == "" {
+		return "none: whoever wipes data_dir lowers the floors to those of the running image", nil
+	}
+	dir, note, err := checkDir(c.FloorStore, root, "mount another partition there, or correct floor_store", "the floors")
+	if err != nil {
+		return "", err
+	}
+	data := c.DataDir
+	if _, err := os.Stat(data); errors.Is(err, fs.ErrNotExist) {
+		data = filepath.Dir(data)
+	}
+	var here, there unix.Stat_t
+	if unix.Stat(dir, &here) == nil && unix.Stat(data, &there) == nil && here.Dev == there.Dev {
+		return "", faulty("name a directory on another partition", "%s is on the file system of data_dir: both would be lost at once", dir)
+	}
+	return c.FloorStore + note, nil
+}
+
+// checkDir looks at a directory that keeps something over updates, which is what
+// kept says. It returns the one that is there: updaterd makes the last one.
+func checkDir(dir, root, cure, kept string) (there, note string, err error) {
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		dir, note = filepath.Dir(dir), " (not made yet)"
+		info, err = os.Stat(dir)
+	}
+	switch {
+	case err != nil:
+		return "", "", faulty(cure, "%w", err)
+	case !info.IsDir():
+		return "", "", faulty(cure, "%s is no directory", dir)
+	}
+	var here, system unix.Stat_t
+	if unix.Stat(dir, &here) == nil && unix.Stat(root, &system) == nil && here.Dev == system.Dev {
+		return "", "", faulty(cure, "%s is on the root file system, which an update replaces: %s would be lost with it", dir, kept)
+	}
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return "", "", faulty("mount it writable: a read-only file system, or one that was damaged, cannot keep "+kept, "%w",
+			&fs.PathError{Op: "write to", Path: dir, Err: err})
+	}
+	return dir, note, nil
 }
 
 func checkCertificates(c *config.Config) (string, error) {

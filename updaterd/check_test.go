@@ -140,11 +140,14 @@ func TestEachCheckFindsItsFault(t *testing.T) {
 		"no room": {func(_ *testing.T, _ string, c *config.Config) {
 			c.Download.Mode, c.Download.StoreBudget = "store", 1<<60
 		}, "data directory", "bytes free"},
-		"no authority":        {func(_ *testing.T, dir string, c *config.Config) { c.Download.CAFile = dir + "/test" }, "certificates", "no PEM certificate"},
-		"no health command":   {func(_ *testing.T, _ string, c *config.Config) { c.Health.Commands[0].Argv[0] += "x" }, "health commands", "no such file"},
-		"command is no file":  {func(_ *testing.T, dir string, c *config.Config) { c.Health.Commands[0].Argv[0] = dir }, "health commands", "cannot be executed"},
-		"no watchdog":         {func(_ *testing.T, _ string, c *config.Config) { c.Watchdog.Device = "/dev/watchdog-none" }, "watchdog", "no such file"},
-		"watchdog is no such": {func(_ *testing.T, dir string, c *config.Config) { c.Watchdog.Device = dir + "/env" }, "watchdog", "no character device"},
+		"floors with the data": {func(_ *testing.T, dir string, c *config.Config) { c.FloorStore = dir + "/persist" }, "floor store", "file system of data_dir"},
+		"floors nowhere":       {func(_ *testing.T, dir string, c *config.Config) { c.FloorStore = dir + "/a/b" }, "floor store", "no such file"},
+		"floors on a file":     {func(_ *testing.T, dir string, c *config.Config) { c.FloorStore = dir + "/env" }, "floor store", "no directory"},
+		"no authority":         {func(_ *testing.T, dir string, c *config.Config) { c.Download.CAFile = dir + "/test" }, "certificates", "no PEM certificate"},
+		"no health command":    {func(_ *testing.T, _ string, c *config.Config) { c.Health.Commands[0].Argv[0] += "x" }, "health commands", "no such file"},
+		"command is no file":   {func(_ *testing.T, dir string, c *config.Config) { c.Health.Commands[0].Argv[0] = dir }, "health commands", "cannot be executed"},
+		"no watchdog":          {func(_ *testing.T, _ string, c *config.Config) { c.Watchdog.Device = "/dev/watchdog-none" }, "watchdog", "no such file"},
+		"watchdog is no such":  {func(_ *testing.T, dir string, c *config.Config) { c.Watchdog.Device = dir + "/env" }, "watchdog", "no character device"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, c := fitting(t)
@@ -191,6 +194,10 @@ func TestSlotsThatAreOne(t *testing.T) {
 func TestDataOnTheRootFileSystem(t *testing.T) {
 	dir, c := fitting(t)
 	if found, err := checkData(c, dir); err == nil || !strings.Contains(err.Error(), "root file system") {
+		t.Errorf("%q, %v", found, err)
+	}
+	c.FloorStore = filepath.Join(dir, "persist")
+	if found, err := checkFloorStore(c, dir); err == nil || !strings.Contains(err.Error(), "root file system") {
 		t.Errorf("%q, %v", found, err)
 	}
 }

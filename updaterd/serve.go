@@ -121,13 +121,7 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		CAFile:    c.Download.CAFile,
 		UserAgent: "updaterd/" + version,
 		Retry:     fetch.Retry{Waiting: func(why error) { updater.Waiting(why) }},
-		Now: func() time.Time {
-			now, floor := time.Now(), updater.TimeFloor()
-			if now.Before(floor) {
-				return floor
-			}
-			return now
-		},
+		Now:       func() time.Time { return updater.Now() },
 	})
 	if err != nil {
 		return nil, err
@@ -157,7 +151,7 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		return nil, err
 	}
 	options := update.Options{
-		Compatible: c.Compatible, Version: release.Version, DataDir: c.DataDir,
+		Compatible: c.Compatible, Version: release.Version, DataDir: c.DataDir, FloorStore: c.FloorStore,
 		Boot: control, Engine: engine, Health: checker, Watchdog: watchdog, System: system, Log: log,
 		Deadline: c.Health.Deadline.Std(), MaxAttempts: c.Trial.MaxAttempts,
 		Uptime: machine.Uptime, ImageFloor: release.Floor, ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,

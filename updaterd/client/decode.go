@@ -46,6 +46,9 @@ func (d dict) status() *Status {
 		Trial:       get[bool](d, "Trial"),
 		TriesLeft:   int(get[uint32](d, "TriesLeft")),
 		Slots:       map[string]Slot{},
+		Floor:       get[uint64](d, "Floor"),
+		FloorPlaces: list(d, "FloorPlaces"),
+		TimeFloor:   when(d, "TimeFloor"),
 		Problems:    list(d, "Problems"),
 	}
 	for name, slot := range get[map[string]map[string]dbus.Variant](d, "Slots") {

@@ -48,6 +48,12 @@ type Status struct {
 	Trial       bool            `json:"trial"`
 	TriesLeft   int             `json:"tries_left"`
 	Slots       map[string]Slot `json:"slots"`
+	// Floor is the lowest sequence that may be installed; FloorPlaces are those of
+	// "data_dir", "floor_store" and "image" that say so.
+	Floor       uint64   `json:"floor"`
+	FloorPlaces []string `json:"floor_places"`
+	// TimeFloor is the earliest time that it can be now, zero if nothing is known of it.
+	TimeFloor time.Time `json:"time_floor"`
 	// Job is the job in hand, nil if there is none.
 	Job *JobStatus `json:"job"`
 	// LastResult is how the last job ended, nil if there was none.

@@ -69,6 +69,12 @@ func statusRows(s *client.Status) [][2]string {
 	for _, name := range names {
 		list = append(list, [2]string{"slot " + name, slotText(s.Slots[name])})
 	}
+	if s.Floor > 0 {
+		list = append(list, [2]string{"floor", fmt.Sprintf("sequence %d (%s)", s.Floor, strings.Join(s.FloorPlaces, ", "))})
+	}
+	if !s.TimeFloor.IsZero() {
+		list = append(list, [2]string{"time floor", date(s.TimeFloor)})
+	}
 	if s.Job != nil {
 		text := strings.Join(append([]string{doing(s.Job)}, figures(s.Job)...), ", ")
 		list = append(list, [2]string{fmt.Sprintf("job %d", s.Job.Job), s.Job.Ref}, [2]string{"", text})

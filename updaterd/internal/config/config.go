@@ -20,6 +20,7 @@ const maxFile = 256 << 10
 type Config struct {
 	Compatible string          `toml:"compatible"`
 	DataDir    string          `toml:"data_dir"`
+	FloorStore string          `toml:"floor_store"` // "" = data_dir alone keeps the floors
 	Keyring    string          `toml:"keyring"`
 	Threshold  int             `toml:"threshold"`
 	Policy     string          `toml:"policy"` // "" = any threshold keys of the keyring, for everything

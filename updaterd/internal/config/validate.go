@@ -42,6 +42,10 @@ func (c *Config) validate() problems {
 		p.add(toml.Key{"compatible"}, "%q has other characters than letters, digits, dot, dash and underscore, or is longer than 64", c.Compatible)
 	}
 	p.path(c.DataDir, true, "data_dir")
+	p.path(c.FloorStore, false, "floor_store")
+	if c.FloorStore != "" && filepath.Clean(c.FloorStore) == filepath.Clean(c.DataDir) {
+		p.add(toml.Key{"floor_store"}, "is data_dir; write a directory on another partition, or leave it out")
+	}
 	p.path(c.Keyring, true, "keyring")
 	if c.Threshold < 1 || c.Threshold > 8 {
 		p.add(toml.Key{"threshold"}, "is %d; it must be between 1 and 8 signatures", c.Threshold)

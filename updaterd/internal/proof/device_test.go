@@ -22,6 +22,7 @@ import (
 
 const (
 	dataDir = "/data/updaterd"
+	second  = "/persist/updaterd" // a second store of the floors
 	envDisk = "/dev/env"
 	bootMax = 40 // starts after which a device does not settle any more
 )
@@ -32,6 +33,7 @@ type board struct {
 	filler  int   // bytes of other variables
 	large   bool  // sectors of 4 KiB, not 512 bytes
 	order   bool  // scheme bootorder
+	stores  bool  // the floors are kept in a second store, too
 	lock    string
 }
 
@@ -278,10 +280,14 @@ func (d *device) daemon(r *run, halt func(context.Context, update.Progress)) (*u
 	if err != nil {
 		return nil, err
 	}
-	updater, err = update.New(update.Options{
+	o := update.Options{
 		Compatible: "board", Version: fmt.Sprint(r.version), DataDir: dataDir, Files: d.m, Boot: control,
 		Engine: engine{e, halt}, Health: r, System: r, Deadline: time.Minute,
-	})
+	}
+	if d.stores {
+		o.FloorStore = second
+	}
+	updater, err = update.New(o)
 	return updater, err
 }
 

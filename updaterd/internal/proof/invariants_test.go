@@ -137,24 +137,31 @@ func (d *device) check(s *medium.State) {
 			}
 		}
 	}
-	if b, ok := s.File(dataDir + "/floors.json"); ok { // 7
-		var frame struct {
-			Sum  string          `json:"sha256"`
-			Body json.RawMessage `json:"body"`
-		}
-		var floors struct {
-			Sequence uint64 `json:"sequence"`
-		}
-		// One that is damaged, which no power cut does, counts as absent.
-		if json.Unmarshal(b, &frame) == nil && frame.Sum == fmt.Sprintf("%x", sha256.Sum256(frame.Body)) {
-			if err := json.Unmarshal(frame.Body, &floors); err != nil {
-				d.fault("7: floors.json: %v", err)
-			}
-		}
-		if v := int(floors.Sequence / 10); v > 1 && !d.judged[v] {
-			d.fault("7: the floor is %d, and version %d was never judged good", floors.Sequence, v)
+	for _, dir := range []string{dataDir, second} { // 7
+		if v := int(d.floorIn(s, dir) / 10); v > 1 && !d.judged[v] {
+			d.fault("7: the floor is %d, and version %d was never judged good", 10*v, v)
 		}
 	}
+}
+
+// floorIn is the version floor that a place keeps; 0 if it keeps none, or a
+// damaged one, which no power cut makes.
+func (d *device) floorIn(s *medium.State, dir string) uint64 {
+	b, ok := s.File(dir + "/floors.json")
+	var frame struct {
+		Sum  string          `json:"sha256"`
+		Body json.RawMessage `json:"body"`
+	}
+	if !ok || json.Unmarshal(b, &frame) != nil || frame.Sum != fmt.Sprintf("%x", sha256.Sum256(frame.Body)) {
+		return 0
+	}
+	var floors struct {
+		Sequence uint64 `json:"sequence"`
+	}
+	if err := json.Unmarshal(frame.Body, &floors); err != nil {
+		d.fault("7: floors.json: %v", err)
+	}
+	return floors.Sequence
 }
 
 func (d *device) checkCopy(s *medium.State, g generation) {

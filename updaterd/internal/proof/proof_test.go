@@ -205,7 +205,7 @@ func TestEveryCut(t *testing.T) {
 			if i%3 == 2 {
 				b = large
 			}
-			b.lock, b.order = t.TempDir()+"/lock", sc.order
+			b.lock, b.order, b.stores = t.TempDir()+"/lock", sc.order, sc.stores
 			start, log := b.recorded(t, sc)
 			from := 0
 			if len(sc.releases) > 1 {
@@ -228,7 +228,7 @@ func TestSameStepsAgain(t *testing.T) {
 	b := small
 	b.lock = t.TempDir() + "/lock"
 	for _, sc := range scenarios {
-		b.order = sc.order
+		b.order, b.stores = sc.order, sc.stores
 		_, first := b.recorded(t, sc)
 		for range 4 {
 			_, again := b.recorded(t, sc)

@@ -30,8 +30,9 @@ type scenario struct {
 	block  string
 	// empty is a device that came without a system in slot b.
 	empty bool
-	// order is a device with scheme bootorder.
-	order bool
+	// order is a device with scheme bootorder, stores one that keeps the floors
+	// in a second store, too.
+	order, stores bool
 	// end
 	outcome update.Outcome // of the last release
 	slot    bootctl.Slot   // that runs in the end
@@ -52,6 +53,8 @@ var scenarios = []scenario{
 	{name: "cancelled before the reboot", releases: []int{2}, cancel: []update.State{update.StatePendingReboot, update.StateTrial}, outcome: update.Cancelled, slot: "a"},
 	{name: "a second update", releases: []int{2, 3}, opt: reboot, outcome: update.Success, slot: "a"},
 	{name: "another after a failed one", releases: []int{2, 3}, opt: reboot, good: map[int]string{2: "unhealthy"}, outcome: update.Success, slot: "b"},
+	{name: "a second update, two stores of the floors", stores: true, releases: []int{2, 3}, opt: reboot, outcome: update.Success, slot: "a"},
+	{name: "unhealthy, two stores of the floors", stores: true, releases: []int{2}, opt: reboot, good: map[int]string{2: "unhealthy"}, outcome: update.RolledBack, slot: "a"},
 	{name: "success in order", order: true, empty: true, releases: []int{2}, opt: reboot, outcome: update.Success, slot: "b"},
 	{name: "unhealthy in order", order: true, releases: []int{2}, opt: reboot, good: map[int]string{2: "unhealthy"}, outcome: update.RolledBack, slot: "a"},
 	{name: "never starts in order", order: true, empty: true, releases: []int{2}, opt: reboot, good: map[int]string{2: "never starts"}, outcome: update.RolledBack, slot: "a"},
@@ -188,10 +191,26 @@ func (d *device) verdict(sc scenario, u *update.Updater) error {
 	if version, whole := system(state, sc.slot); !whole || outcome == update.Success && version != sc.releases[len(sc.releases)-1] {
 		wrong("slot %s holds version %d (complete: %v)", sc.slot, version, whole)
 	}
+	for _, dir := range []string{dataDir, second} {
+		if want := d.floorAfter(results); (dir != second || d.stores) && d.floorIn(state, dir) != want {
+			wrong("the floor in %s is %d; want %d", dir, d.floorIn(state, dir), want)
+		}
+	}
 	if g := d.generations(state); len(g) == 2 && (g[0].primary != g[1].primary || g[0].trial || g[1].trial) {
 		wrong("the two copies differ in the end: %v, %v", g[0], g[1])
 	}
 	return errors.Join(errs...)
+}
+
+// floorAfter is that of the latest release that was confirmed.
+func (d *device) floorAfter(results []update.Result) uint64 {
+	for _, r := range results { // the latest first
+		var version uint64
+		if _, err := fmt.Sscan(r.Version, &version); err == nil && r.Outcome == update.Success {
+			return 10 * version
+		}
+	}
+	return 0
 }
 
 // sound is the least that has to be true in the end.

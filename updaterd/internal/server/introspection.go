@@ -32,7 +32,7 @@ func managerInterface() introspect.Interface {
 		Properties: []introspect.Property{
 			read("State", "s"), read("Version", "s"), read("Compatible", "s"),
 			read("BootedSlot", "s"), read("PrimarySlot", "s"), read("TargetSlot", "s"), read("BadSlots", "as"),
-			read("Trial", "b"), read("TriesLeft", "u"), read("Slots", "a{sa{sv}}"),
+			read("Trial", "b"), read("TriesLeft", "u"), read("Slots", "a{sa{sv}}"), read("Floor", "t"), read("FloorPlaces", "as"), read("TimeFloor", "t"),
 			read("Job", "o"), read("LastResult", "a{sv}"), read("Problems", "as"),
 		},
 	}

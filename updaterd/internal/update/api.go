@@ -160,6 +160,7 @@ type Snapshot struct {
 	TriesLeft  int
 	Bad        []bootctl.Slot
 	Slots      []SlotRecord
+	Floors     Floors
 	Job        *JobStatus
 	Last       *Result
 	// Problems lists, in sentences, what keeps Install from working.

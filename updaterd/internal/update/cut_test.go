@@ -31,6 +31,8 @@ type scenario struct {
 	// act is called at every change of the snapshot; it returns true once it
 	// asked for something, and is not called again in this life.
 	act func(u *Updater, s Snapshot) (done bool)
+	// twoStores is a device with a second store of the floors.
+	twoStores bool
 	// end
 	outcome Outcome
 	reason  []string // one of these is in the message
@@ -42,6 +44,7 @@ type scenario struct {
 var scenarios = []scenario{
 	{name: "success", opt: InstallOptions{Reboot: true}, outcome: Success, reason: []string{"is confirmed"}, slot: "b"},
 	{name: "success, streamed", mode: "stream", opt: InstallOptions{Reboot: true}, outcome: Success, reason: []string{"is confirmed"}, slot: "b"},
+	{name: "success, two stores of the floors", twoStores: true, opt: InstallOptions{Reboot: true}, outcome: Success, reason: []string{"is confirmed"}, slot: "b"},
 	{name: "unhealthy", good: "unhealthy", opt: InstallOptions{Reboot: true}, outcome: RolledBack,
 		reason: []string{"unit app.service is failed"}, slot: "a", denied: true},
 	{name: "past the deadline", good: "hangs", opt: InstallOptions{Reboot: true}, outcome: RolledBack,
@@ -174,6 +177,9 @@ func run(t *testing.T, scheme string, sc scenario, torn bool, cuts ...int) (w *w
 	synctest.Test(t, func(t *testing.T) {
 		w = newWorldOf(scheme)
 		w.cutAt, w.torn = cuts, torn
+		if sc.twoStores {
+			w.second = map[string][]byte{}
+		}
 		if sc.good != "" {
 			w.good["2"] = sc.good
 		}
@@ -221,7 +227,7 @@ func (w *world) live(sc scenario, m *machine, e *engine, paused *bool) (u *Updat
 	w.mu.Lock()
 	w.cut = cancel
 	w.mu.Unlock()
-	u = newUpdater(validOptions(w.options(m, e)), w)
+	u = newUpdater(validOptions(w.options(m, e)), w, w.floorStore())
 	ended := make(chan struct{})
 	go func() { u.Run(ctx); close(ended) }()
 	defer func() { cancel(); <-ended; synctest.Wait() }()
@@ -300,8 +306,10 @@ func (w *world) verdict(sc scenario, u *Updater) error {
 	if outcome == Success {
 		want = 20
 	}
-	if u.store.floors.Sequence != want {
-		wrong("floor is %d; want %d", u.store.floors.Sequence, want)
+	for _, p := range u.store.places {
+		if p.held.Sequence != want || u.store.floors.Sequence != want {
+			wrong("floor in %s is %d, %d in all; want %d", p.name, p.held.Sequence, u.store.floors.Sequence, want)
+		}
 	}
 	if h, err := u.History(0); err != nil || len(h) != 1 || h[0].Outcome != r.Outcome || h[0].Message != r.Message {
 		wrong("history is %+v, %v; want %+v once", h, err, r)

@@ -202,9 +202,9 @@ func TestStoreOnDisk(t *testing.T) {
 	want := Journal{State: StateInstalling, LastID: 7, Job: job}
 	for _, err := range []error{
 		s.saveJournal(want),
-		put(&s, fileFloors, &s.floors, s.floors.raised(job)),
-		put(&s, fileSlots, &s.slots, s.slots.installed(job)),
-		put(&s, fileDeny, &s.deny, s.deny.with(job, true, "why", testNow)),
+		s.putFloors(s.floors.raised(job), nil),
+		put(s.files, fileSlots, &s.slots, s.slots.installed(job)),
+		put(s.files, fileDeny, &s.deny, s.deny.with(job, true, "why", testNow)),
 		s.report(Result{Job: 7, Outcome: Failed, Time: testNow}),
 	} {
 		if err != nil {
@@ -215,7 +215,7 @@ func TestStoreOnDisk(t *testing.T) {
 	if diff := cmp.Diff(want, got.load()); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(s, got, cmp.AllowUnexported(store{}, dir{}), cmp.AllowUnexported(floors{}, slots{}, denyList{}, denied{})); diff != "" {
+	if diff := cmp.Diff(s, got, cmp.AllowUnexported(store{}, dir{}), cmp.AllowUnexported(floorPlace{}, floors{}, slots{}, denyList{}, denied{})); diff != "" {
 		t.Error(diff)
 	}
 	if err := s.saveJournal(Journal{State: "dreaming"}); err == nil {

@@ -40,7 +40,7 @@ func startOn(t *testing.T, w *world, m *machine, change func(*Options, *engine))
 	if change != nil {
 		change(&o, l.e)
 	}
-	l.Updater = newUpdater(validOptions(o), w)
+	l.Updater = newUpdater(validOptions(o), w, w.floorStore())
 	go func() { l.Run(l.ctx); close(l.ended) }()
 	<-l.Ready()
 	return l

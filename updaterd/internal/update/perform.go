@@ -80,17 +80,17 @@ func (u *Updater) try(ctx context.Context, fx Effect) error {
 	case DoApply:
 		return u.applyPatiently(ctx, fx.Change)
 	case DoForget:
-		return put(s, fileSlots, &s.slots, s.slots.without(fx.Job.Target))
+		return put(s.files, fileSlots, &s.slots, s.slots.without(fx.Job.Target))
 	case DoRemember:
-		return put(s, fileSlots, &s.slots, s.slots.confirmed(fx.Job.Target))
+		return put(s.files, fileSlots, &s.slots, s.slots.confirmed(fx.Job.Target))
 	case DoFloors:
-		return put(s, fileFloors, &s.floors, s.floors.raised(fx.Job))
+		return s.putFloors(s.floors.raised(fx.Job), func(err error) { u.alarm("%v.", err) })
 	case DoSlots:
-		return put(s, fileSlots, &s.slots, s.slots.installed(fx.Job))
+		return put(s.files, fileSlots, &s.slots, s.slots.installed(fx.Job))
 	case DoAllow:
-		return put(s, fileDeny, &s.deny, s.deny.without(fx.Job.Digest))
+		return put(s.files, fileDeny, &s.deny, s.deny.without(fx.Job.Digest))
 	case DoDeny, DoCount:
-		return put(s, fileDeny, &s.deny, s.deny.with(fx.Job, fx.Kind == DoDeny, fx.Result.Message, fx.Result.Time))
+		return put(s.files, fileDeny, &s.deny, s.deny.with(fx.Job, fx.Kind == DoDeny, fx.Result.Message, fx.Result.Time))
 	case DoReport:
 		return s.report(*fx.Result)
 	case DoClean:

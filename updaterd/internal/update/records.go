@@ -19,22 +19,6 @@ const (
 	maxHistory = 100
 )
 
-// floors only ever rise, and only when a trial is confirmed.
-type floors struct {
-	Sequence uint64    `json:"sequence"`
-	Time     time.Time `json:"time"`
-}
-
-// raised returns the floors after job was confirmed: the floor is what the
-// signer says in the manifest, not the sequence of what is installed.
-func (f floors) raised(job *Job) floors {
-	f.Sequence = max(f.Sequence, job.Floor)
-	if job.Created.After(f.Time) {
-		f.Time = job.Created
-	}
-	return f
-}
-
 // slots is what the slots are known to hold.
 type slots struct {
 	Records []SlotRecord `json:"records"`
@@ -173,7 +157,9 @@ func withResult(h []Result, r Result) []Result {
 // store is the data directory with what is in it.
 type store struct {
 	files    files
-	floors   floors
+	second   files        // a second store of the floors; nil: none
+	places   []floorPlace // where the floors are kept, in the order of writing
+	floors   floors       // the highest of all places
 	slots    slots
 	deny     denyList
 	history  []Result
@@ -195,7 +181,7 @@ func (s *store) load() Journal {
 		}
 		return err
 	}))
-	note(loadInto(s.files, fileFloors, &s.floors))
+	s.loadFloors()
 	note(loadInto(s.files, fileSlots, &s.slots))
 	note(loadInto(s.files, fileDeny, &s.deny))
 	note(loadRecord(s.files, fileHistory, func(b []byte) error {
@@ -221,7 +207,7 @@ func loadInto[T any](f files, name string, into *T) string {
 }
 
 // put replaces a record file unless value equals the one in place.
-func put[T any](s *store, name string, place *T, value T) error {
+func put[T any](f files, name string, place *T, value T) error {
 	now, err := encodeRecord(value)
 	if err != nil {
 		return err
@@ -229,7 +215,7 @@ func put[T any](s *store, name string, place *T, value T) error {
 	if old, err := encodeRecord(*place); err == nil && bytes.Equal(old, now) {
 		return nil
 	}
-	if err := s.files.write(name, now); err != nil {
+	if err := f.write(name, now); err != nil {
 		return err
 	}
 	*place = value

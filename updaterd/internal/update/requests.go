@@ -161,7 +161,7 @@ func (u *Updater) admissible() error {
 
 // acceptable tells why r may not be installed here, though it is genuine.
 func (u *Updater) acceptable(r *Release, opt InstallOptions) error {
-	if floor := max(u.store.floors.Sequence, u.o.ImageFloor); r.Sequence < floor {
+	if floor := u.effective().Sequence; r.Sequence < floor {
 		return errorf(NameBelowFloor, "version %s has sequence %d, below the floor of %d: take a newer release", r.Version, r.Sequence, floor)
 	}
 	d, known := u.store.deny.find(r.Digest)

@@ -54,7 +54,7 @@ func (u *Updater) Waiting(why error) {
 // publish shows what the loop knows to those outside it.
 func (u *Updater) publish() {
 	s := Snapshot{State: u.j.State, Compatible: u.o.Compatible, Version: u.o.Version, Booted: u.booted,
-		Target: u.booted.Other(), Slots: slices.Clone(u.store.slots.Records), Problems: u.allProblems()}
+		Target: u.booted.Other(), Slots: slices.Clone(u.store.slots.Records), Floors: u.effective(), Problems: u.allProblems()}
 	if u.statusErr == nil {
 		b := u.status
 		s.Primary, s.Trial, s.TriesLeft, s.Bad = b.Primary, b.Trial, b.TriesLeft, slices.Clone(b.Bad)
@@ -72,7 +72,7 @@ func (u *Updater) publish() {
 	}
 	u.mu.Lock()
 	u.shown = s
-	u.records, u.floors, u.history = u.store.slots, u.store.floors, u.store.history
+	u.records, u.history = u.store.slots, u.store.history
 	u.mu.Unlock()
 	u.notify()
 }
@@ -156,11 +156,15 @@ func (u *Updater) History(limit int) ([]Result, error) {
 	return h, nil
 }
 
+// Now is the later one of the clock and the time floor: a device without a clock
+// of its own starts in 1970.
+func (u *Updater) Now() time.Time { return later(time.Now(), u.TimeFloor()) }
+
 // TimeFloor is the earliest time that it can be now.
 func (u *Updater) TimeFloor() time.Time {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.timeFloor(u.floors)
+	return u.shown.Floors.Time
 }
 
 // Records tells what each slot holds, as far as it is known.

@@ -19,6 +19,7 @@ type Options struct {
 	Compatible string // what this device is
 	Version    string // of the booted system, if known
 	DataDir    string // where the journal and the records are
+	FloorStore string // a directory elsewhere, for another copy of the floors; "": none
 
 	Boot     bootctl.Control
 	Engine   Engine
@@ -102,7 +103,6 @@ type Updater struct {
 	mu       sync.Mutex
 	shown    Snapshot
 	records  slots
-	floors   floors
 	history  []Result
 	waiting  string // why the network does not get on
 	watchers map[chan struct{}]struct{}
@@ -122,16 +122,21 @@ func New(o Options) (*Updater, error) {
 	}
 	// An error here shows again, with a better sentence, at the first write.
 	_, _ = durable.MakeDir(o.Files, o.DataDir, 0o700)
-	return newUpdater(o, dir{o.Files, o.DataDir}), nil
+	var second files
+	if o.FloorStore != "" {
+		_, _ = durable.MakeDir(o.Files, o.FloorStore, 0o700)
+		second = dir{o.Files, o.FloorStore}
+	}
+	return newUpdater(o, dir{o.Files, o.DataDir}, second), nil
 }
 
-func newUpdater(o Options, f files) *Updater {
+func newUpdater(o Options, f, second files) *Updater {
 	u := &Updater{
 		o:        o,
 		calls:    make(chan call),
 		ready:    make(chan struct{}),
 		ended:    make(chan struct{}),
-		store:    store{files: f},
+		store:    store{files: f, second: second},
 		watchers: make(map[chan struct{}]struct{}),
 	}
 	u.j = u.store.load()
@@ -178,6 +183,7 @@ func (u *Updater) start(ctx context.Context) {
 	u.refresh()
 	u.restore()
 	u.greet(ctx) // before all else: until then, a power cut costs the confirmed slot a start
+	u.mendFloors()
 	plan := Reconcile(u.j, u.facts())
 	u.o.Log.Info("reconcile", "state", string(u.j.State), "rule", plan.Rule, "booted", string(u.booted),
 		"primary", string(u.status.Primary), "trial", u.status.Trial)
@@ -216,21 +222,9 @@ func (u *Updater) facts() Facts {
 		Unreadable: u.statusErr != nil, Confirmed: u.store.slots.Confirmed, MaxAttempts: u.o.MaxAttempts}
 }
 
-// now is never before the time floor: a device without a clock of its own
-// starts in 1970.
+// now is what [Updater.Now] is to others, in whole seconds.
 func (u *Updater) now() time.Time {
-	now := time.Now().UTC().Truncate(time.Second)
-	if floor := u.timeFloor(u.store.floors); now.Before(floor) {
-		return floor.UTC().Truncate(time.Second)
-	}
-	return now
-}
-
-func (u *Updater) timeFloor(f floors) time.Time {
-	if u.o.ImageTime.After(f.Time) {
-		return u.o.ImageTime
-	}
-	return f.Time
+	return later(time.Now(), u.effective().Time).UTC().Truncate(time.Second)
 }
 
 // ask executes fn in the goroutine of Run and waits for it.

@@ -332,7 +332,7 @@ func TestDataPartitionFails(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		m.end = func() {}
 		e := &engine{w: w, gate: func(context.Context, string) error { full.on.Store(true); return nil }}
-		u := newUpdater(validOptions(w.options(m, e)), full)
+		u := newUpdater(validOptions(w.options(m, e)), full, nil)
 		ended := make(chan struct{})
 		go func() { u.Run(ctx); close(ended) }()
 		<-u.Ready()

@@ -30,6 +30,7 @@ type world struct {
 	slots  map[bootctl.Slot]*content
 	stored map[string]bool // chunks on the data partition
 	data   map[string][]byte
+	second map[string][]byte // files of a second store of the floors; nil: there is none
 	good   map[string]string // version -> "healthy", "unhealthy", "hangs", "crashes", "never boots"
 	waive  bool
 
@@ -170,9 +171,10 @@ func (w *world) check(when string) {
 		w.sure[w.slots[now.Primary].chunks[0]] = true
 	}
 	w.was = now
-	if b, ok := w.data[fileFloors]; ok { // 7
+	for _, place := range []map[string][]byte{w.data, w.second} { // 7
+		b, ok := place[fileFloors]
 		var f floors
-		if err := decodeRecord(b, &f); err != nil || f.Sequence > 0 && !w.sure["2"] {
+		if err := decodeRecord(b, &f); ok && (err != nil || f.Sequence > 0 && !w.sure["2"]) {
 			w.fault("7: %s: floors are %+v (%v) before any confirmation", when, f, err)
 		}
 	}
@@ -224,6 +226,44 @@ func (w *world) keep(name, as string) error {
 	defer w.mu.Unlock()
 	w.data[as] = w.data[name]
 	delete(w.data, name)
+	return nil
+}
+
+// floorStore is the second store of the floors, if the device has one.
+func (w *world) floorStore() files {
+	if w.second == nil {
+		return nil
+	}
+	return secondStore{w}
+}
+
+type secondStore struct{ w *world }
+
+func (s secondStore) read(name string, limit int) ([]byte, error) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	b, ok := s.w.second[name]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return bytes.Clone(b), nil
+}
+
+func (s secondStore) write(name string, data []byte) error {
+	if err := s.w.step("second " + name); err != nil {
+		return err
+	}
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.w.second[name] = bytes.Clone(data)
+	return nil
+}
+
+func (s secondStore) keep(name, as string) error {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.w.second[as] = s.w.second[name]
+	delete(s.w.second, name)
 	return nil
 }
 

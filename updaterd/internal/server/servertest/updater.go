@@ -40,6 +40,7 @@ func NewUpdater() *Updater {
 				{Slot: "a", Class: "rootfs", Digest: "sha256:aa", Size: 64 << 20, Version: "1.0", BuildID: "b1", Verified: true},
 				{Slot: "b", Class: "rootfs", Size: 64 << 20},
 			},
+			Floors: update.Floors{Sequence: 30, Places: []string{update.FromDataDir, update.FromImage}, Time: time.Unix(1690000000, 0).UTC()},
 		},
 		release: update.Release{
 			Digest: "sha256:dd", Version: "2.0", Sequence: 42, Floor: 7, Compatible: []string{"acme-board"},
