@@ -16,6 +16,7 @@ import (
 
 	"github.com/updaterd/updaterd/bootctl"
 	"github.com/updaterd/updaterd/bootctl/uboot"
+	"github.com/updaterd/updaterd/bundle/channel"
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 	"github.com/updaterd/updaterd/updaterd/internal/fetch"
@@ -121,6 +122,9 @@ func checkPolicy(c *config.Config, holds string) (string, error) {
 		if !policy.Covers(class) {
 			return "", faulty("write a [[rule]] for that class, or one without classes", "%s has no rule for images of class %q: bundles with one are refused", c.Policy, class)
 		}
+	}
+	if c.Channel.URL != "" && !policy.Covers(channel.Class) {
+		return "", faulty("write a [[rule]] for that class, or one without classes", "%s has no rule for class %q: the metadata of channel %s are refused", c.Policy, channel.Class, c.Channel.Name)
 	}
 	return fmt.Sprintf("%s, %d rules in %s", holds, policy.Rules(), c.Policy), nil
 }

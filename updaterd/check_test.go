@@ -106,6 +106,10 @@ func TestEachCheckFindsItsFault(t *testing.T) {
 		"policy for bootloaders": {func(t *testing.T, dir string, c *config.Config) {
 			c.Policy = policyIn(t, dir, "classes = [\"bootloader\"]\n", "a.pub")
 		}, "keyring", `no rule for images of class "rootfs"`},
+		"policy without channel metadata": {func(t *testing.T, dir string, c *config.Config) {
+			c.Policy = policyIn(t, dir, "classes = [\"rootfs\"]\n", "a.pub")
+			c.Channel.Name, c.Channel.URL = "stable", "https://updates.example/stable.channel"
+		}, "keyring", `no rule for class "channel.metadata": the metadata of channel stable are refused`},
 		"good policy":    {func(t *testing.T, dir string, c *config.Config) { c.Policy = policyIn(t, dir, "", "a.pub") }, "", ""},
 		"no env config":  {func(t *testing.T, dir string, _ *config.Config) { remove(t, dir, "fw_env.config") }, "boot environment", "no such file"},
 		"bad env config": {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "fw_env.config", []byte("env\n")) }, "boot environment", "line 1"},

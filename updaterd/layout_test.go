@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"updaterd/internal/update":  {"bootctl"},
 	"updaterd/internal/health":  {"updaterd/internal/update", "bootctl"},
 	"updaterd/internal/install": {"updaterd/internal/update", "bootctl", "bundle", "sign"},
+	"updaterd/internal/poll":    {"updaterd/internal/update", "bootctl", "bundle", "sign"},
 	"updaterd/internal/server":  {"updaterd/internal/update", "bootctl"},
 	"qemu":                      {"updaterd/client", "bundle", "sign", "bootctl"},
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/updaterd/updaterd/updaterd/internal/health"
 	"github.com/updaterd/updaterd/updaterd/internal/install"
 	"github.com/updaterd/updaterd/updaterd/internal/machine"
+	"github.com/updaterd/updaterd/updaterd/internal/poll"
 	"github.com/updaterd/updaterd/updaterd/internal/server"
 	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
@@ -59,6 +60,10 @@ func serve(ctx context.Context, c *config.Config, log *slog.Logger) error {
 		go lastResort(ctx, c, machine.Claimed(schemeOf(c)), c.Health.Deadline.Std(), log)
 	}
 	go serveBus(ctx, updater, log)
+	if interval := c.Channel.Interval.Std(); c.Channel.URL != "" && interval > 0 {
+		go poll.Run(ctx, interval, func() time.Time { return updater.Snapshot().Channel.Checked },
+			func(ctx context.Context) error { _, err := updater.Check(ctx); return err })
+	}
 	if err := health.Notify(os.Getenv("NOTIFY_SOCKET"), "READY=1"); err != nil {
 		log.Warn(err.Error())
 	}
@@ -117,12 +122,13 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 	// The engine asks the updater for its records, and the client for its time
 	// floor; both are asked only once it runs.
 	var updater *update.Updater
-	client, err := fetch.New(fetch.Options{
+	web := fetch.Options{
 		CAFile:    c.Download.CAFile,
 		UserAgent: "updaterd/" + version,
 		Retry:     fetch.Retry{Waiting: func(why error) { updater.Waiting(why) }},
 		Now:       func() time.Time { return updater.Now() },
-	})
+	}
+	client, err := fetch.New(web)
 	if err != nil {
 		return nil, err
 	}
@@ -156,6 +162,13 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		Deadline: c.Health.Deadline.Std(), MaxAttempts: c.Trial.MaxAttempts,
 		Uptime: machine.Uptime, ImageFloor: release.Floor, ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,
 	}
+	if c.Channel.URL != "" {
+		// Somebody waits for an answer, and no job waits for this network.
+		web.Retry = fetch.Retry{Stall: 20 * time.Second}
+		if options.Channel, err = openChannel(c, web, func() time.Time { return updater.TimeFloor() }); err != nil {
+			return nil, err
+		}
+	}
 	if c.Boot.Defaults != "" {
 		options.Restore = func(change bootctl.Change) error {
 			if err := restore(c, change); err != nil {
@@ -169,6 +182,27 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 	}
 	updater, err = update.New(options)
 	return updater, err
+}
+
+// openChannel is where updates come from.
+func openChannel(c *config.Config, web fetch.Options, floor func() time.Time) (*update.Channel, error) {
+	client, err := fetch.New(web)
+	if err != nil {
+		return nil, err
+	}
+	poller, err := poll.New(poll.Options{
+		Compatible: c.Compatible,
+		Channel:    c.Channel.Name,
+		URL:        c.Channel.URL,
+		Policy:     func() (*sign.Policy, error) { return policyOf(c) },
+		TimeFloor:  floor,
+		Open:       func(ref string) (poll.Remote, error) { return client.Open(ref) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &update.Channel{Name: c.Channel.Name, Ref: c.Channel.URL,
+		RefuseExpired: c.Channel.Expired == config.ExpiredRefuse, Fetch: poller.Fetch}, nil
 }
 
 // policyOf reads whom this device believes.

@@ -81,8 +81,18 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return status, nil
 }
 
-// Inspect verifies the bundle at ref, an http(s) URL or an absolute path, and
-// tells what installing it would cost. It changes nothing.
+// Check asks the channel what it offers. It installs nothing.
+func (c *Client) Check(ctx context.Context) (*Channel, error) {
+	var d dict
+	if err := c.call(ctx, managerPath, managerName+".Check", &d); err != nil {
+		return nil, err
+	}
+	return d.channel(), nil
+}
+
+// Inspect verifies the bundle at ref, an http(s) URL or an absolute path, or ""
+// for what the channel offers, and tells what installing it would cost. It changes
+// nothing.
 func (c *Client) Inspect(ctx context.Context, ref string, o InstallOptions) (*Release, error) {
 	var d dict
 	err := c.call(ctx, managerPath, managerName+".Inspect", &d, ref, o.dict())
@@ -92,7 +102,8 @@ func (c *Client) Inspect(ctx context.Context, ref string, o InstallOptions) (*Re
 	return d.release(), nil
 }
 
-// Install starts a job. It returns once the bundle is verified and accepted;
+// Install starts a job for the bundle at ref, or with "" for what the channel
+// offered at the last check. It returns once the bundle is verified and accepted;
 // an error means that nothing was begun.
 func (c *Client) Install(ctx context.Context, ref string, o InstallOptions) (*Job, error) {
 	var path dbus.ObjectPath

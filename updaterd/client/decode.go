@@ -58,7 +58,35 @@ func (d dict) status() *Status {
 		result := last.result()
 		s.LastResult = &result
 	}
+	s.Channel = dict(get[map[string]dbus.Variant](d, "Channel")).channel()
 	return s
+}
+
+// channel is nil if none is configured.
+func (d dict) channel() *Channel {
+	if len(d) == 0 {
+		return nil
+	}
+	c := &Channel{
+		Name:      get[string](d, "Name"),
+		Ref:       get[string](d, "Ref"),
+		Freshness: Freshness(get[string](d, "Freshness")),
+		Serial:    get[uint64](d, "Serial"),
+		Issued:    when(d, "Issued"),
+		Expires:   when(d, "Expires"),
+		Checked:   when(d, "Checked"),
+		Error:     get[string](d, "Error"),
+	}
+	if o := dict(get[map[string]dbus.Variant](d, "Offer")); len(o) > 0 {
+		c.Offer = &Offer{
+			Ref:      get[string](o, "Ref"),
+			Digest:   get[string](o, "Digest"),
+			Version:  get[string](o, "Version"),
+			Sequence: get[uint64](o, "Sequence"),
+			Size:     get[uint64](o, "Size"),
+		}
+	}
+	return c
 }
 
 func (d dict) slot() Slot {

@@ -36,6 +36,9 @@ const (
 	BadArgument         ErrorName = "BadArgument"
 	Unhealthy           ErrorName = "Unhealthy"
 	Internal            ErrorName = "Internal"
+	Replayed            ErrorName = "Replayed"
+	Expired             ErrorName = "Expired"
+	NotOffered          ErrorName = "NotOffered"
 )
 
 // Unreachable is this package's own name: the bus or the daemon does not answer.
@@ -47,7 +50,7 @@ func Names() []ErrorName {
 		UntrustedSignature, MalformedBundle, NotCompatible, TooLarge, BelowFloor, KnownBad,
 		EnvironmentUnproven, EnvironmentDamaged, BootedSlotUnproven, Busy, NoSpace, Network,
 		OverBudget, Medium, SourceChanged, Cancelled, NotAuthorized, BadState, BadArgument,
-		Unhealthy, Internal,
+		Unhealthy, Internal, Replayed, Expired, NotOffered,
 	}
 }
 

@@ -60,6 +60,44 @@ type Status struct {
 	LastResult *Result `json:"last_result"`
 	// Problems lists, in sentences, what keeps an install from working.
 	Problems []string `json:"problems"`
+	// Channel is where updates come from, nil if none is configured.
+	Channel *Channel `json:"channel"`
+}
+
+// Freshness tells whether a channel may be hiding releases.
+type Freshness string
+
+// What channel metadata can be.
+const (
+	MetadataFresh   Freshness = "fresh"
+	MetadataExpired Freshness = "expired" // past the end that they state
+	MetadataNever   Freshness = "never"   // none were seen
+)
+
+// Channel is what is known of the channel that updates come from.
+type Channel struct {
+	Name      string    `json:"name"`
+	Ref       string    `json:"ref"`
+	Freshness Freshness `json:"freshness"`
+	// Serial is the highest that was seen, 0 if none was.
+	Serial  uint64    `json:"serial"`
+	Issued  time.Time `json:"issued"`
+	Expires time.Time `json:"expires"`
+	// Checked is when the channel last answered with metadata that are believed and
+	// no replay; Error is why it did not at the last check.
+	Checked time.Time `json:"checked"`
+	Error   string    `json:"error"`
+	// Offer is newer than what runs, nil if nothing is.
+	Offer *Offer `json:"offer"`
+}
+
+// Offer is a release in a channel.
+type Offer struct {
+	Ref      string `json:"ref"`
+	Digest   string `json:"digest"` // of the manifest
+	Version  string `json:"version"`
+	Sequence uint64 `json:"sequence"`
+	Size     uint64 `json:"size"` // of the bundle; 0: not told
 }
 
 // Slot is what is known of one slot.

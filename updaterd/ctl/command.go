@@ -45,7 +45,7 @@ type command struct {
 // commands lists every command in the order of an update.
 func commands() []*command {
 	return []*command{
-		statusCommand(), inspectCommand(), installCommand(), watchCommand(),
+		statusCommand(), checkCommand(), inspectCommand(), installCommand(), watchCommand(),
 		pauseCommand(), resumeCommand(), cancelCommand(),
 		activateCommand(), rebootCommand(), markGoodCommand(), markBadCommand(), historyCommand(),
 	}

@@ -58,7 +58,8 @@ func codeOf(name client.ErrorName) int {
 		return exitNotAuthorized
 	case client.UntrustedSignature, client.MalformedBundle, client.NotCompatible, client.TooLarge,
 		client.BelowFloor, client.KnownBad, client.EnvironmentUnproven, client.EnvironmentDamaged,
-		client.BootedSlotUnproven, client.Busy, client.NoSpace, client.OverBudget, client.BadState:
+		client.BootedSlotUnproven, client.Busy, client.NoSpace, client.OverBudget, client.BadState,
+		client.Replayed, client.Expired, client.NotOffered:
 		return exitRefused
 	case client.Network:
 		return exitNetwork

@@ -161,6 +161,7 @@ func TestSchemasAreTheTypes(t *testing.T) {
 	types := map[string]any{
 		"status": client.Status{}, "slot": client.Slot{}, "job": jobLine{}, "result": client.Result{},
 		"release": client.Release{}, "image": client.Image{}, "detached": detached{},
+		"channel": client.Channel{}, "offer": client.Offer{},
 	}
 	names := map[string]bool{}
 	for _, s := range schemas() {

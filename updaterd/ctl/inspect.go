@@ -18,10 +18,11 @@ func modeOption() option {
 
 func inspectCommand() *command {
 	return &command{
-		name: "inspect", args: "URL|FILE", min: 1, max: 1, files: true,
+		name: "inspect", args: "[URL|FILE]", max: 1, files: true,
 		summary: "verify a bundle and tell what installing it would cost",
 		description: []string{
 			"Fetches the signed part of the bundle, verifies it, checks that this device can install it, and tells the bytes that this device would download. Changes nothing.",
+			"Without URL or FILE it is the release that the channel offered at the last check.",
 			"Expected is what the chosen recipes cost. For that a recipe of blocks is compared with both slots, which may take some time; otherwise no slot is read: pieces of the image that the target slot holds already are found when the download begins, and then not fetched.",
 		},
 		root:    "root, and whoever polkit gives org.updaterd.inspect, which is anybody at the device itself.",
@@ -37,7 +38,7 @@ func inspectCommand() *command {
 }
 
 func inspect(ctx context.Context, c *call) error {
-	r, err := c.client.Inspect(ctx, c.args[0], client.InstallOptions{Mode: c.flags["mode"]})
+	r, err := c.client.Inspect(ctx, c.ref(), client.InstallOptions{Mode: c.flags["mode"]})
 	if err != nil {
 		return err
 	}

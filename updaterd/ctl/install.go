@@ -10,13 +10,14 @@ import (
 
 func installCommand() *command {
 	return &command{
-		name: "install", args: "URL|FILE", min: 1, max: 1, files: true,
+		name: "install", args: "[URL|FILE]", max: 1, files: true,
 		summary: "install a bundle into the target slot",
 		description: []string{
 			"Verifies the bundle, downloads what differs, writes the target slot, reads it back and makes it primary: the next start is its trial. Shows the progress until then. The system that runs is not touched.",
+			"Without URL or FILE it asks the channel first, as \"updaterctl check\" does, and installs just the release that it offers. If it offers nothing newer than what runs, that is no error, and nothing is done.",
 			"The job belongs to the daemon: interrupting the command ends the showing, not the job. A job that was cut off by a reboot or a dead link goes on by itself.",
 		},
-		root: "root, and whoever polkit gives org.updaterd.install; with --reboot also org.updaterd.reboot, with --retry also org.updaterd.retry-known-bad.",
+		root: "root, and whoever polkit gives org.updaterd.install; without URL or FILE also org.updaterd.inspect, with --reboot also org.updaterd.reboot, with --retry also org.updaterd.retry-known-bad.",
 		options: []option{
 			modeOption(),
 			{name: "no-activate", usage: "stop when the slot is written; \"updaterctl activate\" makes it primary later"},
@@ -27,6 +28,7 @@ func installCommand() *command {
 		schema: "job",
 		exits:  []int{exitFailure, exitNotAuthorized, exitRefused, exitNetwork, exitRolledBack, exitCancelled, exitInterrupted},
 		examples: []example{
+			{"updaterctl install", "install what the channel offers, if that is newer"},
 			{"updaterctl install https://updates.example.org/v2.upb", "install and show the progress"},
 			{"updaterctl install --no-activate v2.upb", "install a local file now, switch tonight"},
 			{"updaterctl install --reboot --json URL", "for a program: one JSON object on each line"},
@@ -39,7 +41,17 @@ func install(ctx context.Context, c *call) error {
 	if c.has("reboot") && c.has("no-activate") {
 		return usagef("install: --reboot and --no-activate exclude each other")
 	}
-	job, err := c.client.Install(ctx, c.args[0], client.InstallOptions{
+	if c.ref() == "" {
+		channel, err := c.client.Check(ctx)
+		if err != nil {
+			return err
+		}
+		c.warnExpired(channel)
+		if channel.Offer == nil {
+			return c.nothingOffered(channel)
+		}
+	}
+	job, err := c.client.Install(ctx, c.ref(), client.InstallOptions{
 		Mode:       c.flags["mode"],
 		NoActivate: c.has("no-activate"),
 		Reboot:     c.has("reboot"),

@@ -58,7 +58,7 @@ func run(ctx context.Context, version string, args []string, stdout, stderr io.W
 
 // do connects, because every command asks the daemon, and runs the command.
 func (c *call) do(ctx context.Context) error {
-	if c.command.files {
+	if c.command.files && len(c.args) > 0 {
 		ref, err := reference(c.args[0])
 		if err != nil {
 			return err

@@ -81,6 +81,7 @@ func TestScripts(t *testing.T) {
 //	fake play OUTCOME [ERRORNAME]   an install goes through its stages and ends so
 //	fake rest STATE              an install goes on until STATE and stays there
 //	fake trial                   the system that runs is on trial
+//	fake channel FRESHNESS [offer]   there is a channel, with an offer or without one
 //	fake asked TEXT              TEXT must have been asked
 func steer(ts *testscript.TestScript, fake *servertest.Updater, args []string) {
 	if len(args) == 0 {
@@ -115,6 +116,15 @@ func steer(ts *testscript.TestScript, fake *servertest.Updater, args []string) {
 		})
 	case "trial":
 		fake.Change(func(s *update.Snapshot) { s.State, s.Trial, s.TriesLeft = update.StateTrial, true, 2 })
+	case "channel":
+		c := &update.ChannelStatus{Name: "stable", Ref: "https://updates.example/stable.channel?token=x", Freshness: update.Freshness(args[1])}
+		if c.Freshness != update.Never {
+			c.Serial, c.Issued, c.Expires, c.Checked = 7, time.Unix(1700000000, 0), time.Unix(1701000000, 0), time.Unix(1700000100, 0)
+		}
+		if len(args) > 2 {
+			c.Offer = &update.Offer{Ref: "https://updates.example/2.upb", Digest: "sha256:dd", Version: "2.0", Sequence: 42, Size: 3 << 20}
+		}
+		fake.Change(func(s *update.Snapshot) { s.Channel = c })
 	case "asked":
 		if got := strings.Join(fake.Calls(), "\n"); !strings.Contains(got, args[1]) {
 			ts.Fatalf("the updater was asked:\n%s\nand not %s", got, args[1])

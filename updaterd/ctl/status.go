@@ -17,6 +17,7 @@ func statusCommand() *command {
 		summary: "show slots, the job in hand and the last result",
 		description: []string{
 			"Shows which slot runs, which one is started next, whether the system that runs is on trial, and whatever keeps an install from working.",
+			"Of a channel it shows whether its metadata are fresh. Expired means that nothing new was seen for longer than their signer meant them to hold: somebody may be hiding releases.",
 		},
 		root:     "anybody.",
 		schema:   "status",
@@ -35,6 +36,7 @@ func status(ctx context.Context, c *call) error {
 		return printJSON(c.out, s)
 	}
 	rows(c.out, statusRows(s))
+	c.warnExpired(s.Channel)
 	switch {
 	case s.State == client.PendingReboot:
 		c.hint(`run "updaterctl reboot" to begin the trial`)
@@ -42,6 +44,8 @@ func status(ctx context.Context, c *call) error {
 		c.hint(`run "updaterctl activate", then "updaterctl reboot"`)
 	case s.Job != nil:
 		c.hint(`run "updaterctl watch" to follow the job`)
+	case s.Channel != nil && s.Channel.Offer != nil:
+		c.hint(`run "updaterctl install" to install what the channel offers`)
 	}
 	return nil
 }
@@ -78,6 +82,9 @@ func statusRows(s *client.Status) [][2]string {
 	if s.Job != nil {
 		text := strings.Join(append([]string{doing(s.Job)}, figures(s.Job)...), ", ")
 		list = append(list, [2]string{fmt.Sprintf("job %d", s.Job.Job), s.Job.Ref}, [2]string{"", text})
+	}
+	if s.Channel != nil {
+		list = append(list, channelRows(s.Channel)...)
 	}
 	if s.LastResult != nil {
 		list = append(list, [2]string{"last result", resultText(s.LastResult)})

@@ -27,6 +27,7 @@ type Config struct {
 	Boot       Boot            `toml:"boot"`
 	Slots      map[string]Slot `toml:"slots"` // "rootfs.a"
 	Download   Download        `toml:"download"`
+	Channel    Channel         `toml:"channel"`
 	Health     Health          `toml:"health"`
 	Watchdog   Watchdog        `toml:"watchdog"`
 	Trial      Trial           `toml:"trial"`
@@ -82,6 +83,20 @@ type Download struct {
 	CAFile      string `toml:"ca_file"`
 }
 
+// Channel is where updates come from, if anything says so.
+type Channel struct {
+	Name     string   `toml:"name"`
+	URL      string   `toml:"url"`      // "" = nothing offers updates
+	Interval Duration `toml:"interval"` // 0 = only when asked
+	Expired  string   `toml:"expired"`
+}
+
+// What to do about channel metadata past their end.
+const (
+	ExpiredWarn   = "warn"
+	ExpiredRefuse = "refuse"
+)
+
 // Health is what a trial must prove.
 type Health struct {
 	Units        []string  `toml:"units"`
@@ -120,6 +135,7 @@ func Defaults() *Config {
 		Threshold: 1,
 		Boot:      Boot{Scheme: "bootcount", SlotNames: []string{"A", "B"}, FwEnvConfig: "/etc/fw_env.config", RequireEnvID: true},
 		Download:  Download{Mode: "auto", StoreBudget: 64 << 20, Fallback: "full"},
+		Channel:   Channel{Interval: Duration(6 * time.Hour), Expired: ExpiredWarn},
 		Health:    Health{Deadline: Duration(5 * time.Minute), MinUptime: Duration(10 * time.Second)},
 		Watchdog:  Watchdog{Timeout: Duration(30 * time.Second)},
 		Trial:     Trial{MaxAttempts: 3},

@@ -5,6 +5,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -27,10 +28,11 @@ func (p *problems) add(key toml.Key, format string, args ...any) {
 }
 
 var (
-	word     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-	bootName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
-	slotName = regexp.MustCompile(`^([a-z0-9][a-z0-9_-]{0,31})\.([ab])$`)
-	unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]{1,240}\.(service|socket|target|mount|automount|swap|path|timer|slice|scope|device)$`)
+	word        = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+	bootName    = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
+	channelName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+	slotName    = regexp.MustCompile(`^([a-z0-9][a-z0-9_-]{0,31})\.([ab])$`)
+	unitName    = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]{1,240}\.(service|socket|target|mount|automount|swap|path|timer|slice|scope|device)$`)
 )
 
 func (c *Config) validate() problems {
@@ -64,6 +66,7 @@ func (c *Config) validate() problems {
 	p.oneOf(c.Download.Mode, []string{"auto", "store", "stream"}, "download", "mode")
 	p.oneOf(c.Download.Fallback, []string{"full", "wait", "fail"}, "download", "fallback")
 	p.path(c.Download.CAFile, false, "download", "ca_file")
+	p.channel(c.Channel)
 	p.health(c)
 	p.path(c.Watchdog.Device, false, "watchdog", "device")
 	if t := c.Watchdog.Timeout.Std(); t < time.Second || t%time.Second != 0 || t > time.Hour {
@@ -165,6 +168,23 @@ func (p *problems) slotType(c *Config, name, class, other string) {
 	}
 	if class == "rootfs" && kind != "" && kind != TypePartition {
 		p.add(key, "is %q; the class rootfs is chosen by the bootloader", kind)
+	}
+}
+
+func (p *problems) channel(c Channel) {
+	p.oneOf(c.Expired, []string{ExpiredWarn, ExpiredRefuse}, "channel", "expired")
+	if i := c.Interval.Std(); i != 0 && i < time.Minute || i > 30*24*time.Hour {
+		p.add(toml.Key{"channel", "interval"}, "is %v; it must be between 1m and 720h, or 0 to look only when asked", i)
+	}
+	if c.URL == "" && c.Name == "" {
+		return
+	}
+	if !channelName.MatchString(c.Name) {
+		p.add(toml.Key{"channel", "name"}, "is %q; it must be what the channel's metadata state: a to z, 0 to 9 and dashes, at most 32", c.Name)
+	}
+	u, err := url.Parse(c.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Fragment != "" || len(c.URL) > 4096 {
+		p.add(toml.Key{"channel", "url"}, "%q is not the http or https URL of the channel's metadata", c.URL)
 	}
 }
 

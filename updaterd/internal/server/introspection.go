@@ -20,6 +20,7 @@ func managerInterface() introspect.Interface {
 		Methods: []introspect.Method{
 			{Name: "Inspect", Args: []introspect.Arg{in("ref", "s"), in("options", "a{sv}"), out("release", "a{sv}")}},
 			{Name: "Install", Args: []introspect.Arg{in("ref", "s"), in("options", "a{sv}"), out("job", "o")}},
+			{Name: "Check", Args: []introspect.Arg{out("channel", "a{sv}")}},
 			{Name: "Activate"},
 			{Name: "Reboot"},
 			{Name: "Mark", Args: []introspect.Arg{in("verdict", "s"), in("slot", "s"), out("message", "s")}},
@@ -34,6 +35,7 @@ func managerInterface() introspect.Interface {
 			read("BootedSlot", "s"), read("PrimarySlot", "s"), read("TargetSlot", "s"), read("BadSlots", "as"),
 			read("Trial", "b"), read("TriesLeft", "u"), read("Slots", "a{sa{sv}}"), read("Floor", "t"), read("FloorPlaces", "as"), read("TimeFloor", "t"),
 			read("Job", "o"), read("LastResult", "a{sv}"), read("Problems", "as"),
+			read("Channel", "a{sv}"),
 		},
 	}
 }

@@ -26,22 +26,50 @@ func (m *managerObject) Inspect(msg dbus.Message, ref string, options values) (v
 	if err != nil {
 		return nil, busError(err)
 	}
+	var release *update.Release
+	err = s.look(ctx, "inspect "+ref, func(ctx context.Context) (err error) {
+		release, err = s.updater.Inspect(ctx, ref, opt)
+		return err
+	})
+	if err != nil {
+		return nil, busError(err)
+	}
+	return releaseValues(release), nil
+}
+
+func (m *managerObject) Check(msg dbus.Message) (values, *dbus.Error) {
+	s := (*Server)(m)
+	ctx, done, err := s.request(&msg, actionInspect)
+	if err != nil {
+		return nil, busError(err)
+	}
+	defer done()
+	var status *update.ChannelStatus
+	err = s.look(ctx, "check the channel", func(ctx context.Context) (err error) {
+		status, err = s.updater.Check(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, busError(err)
+	}
+	return channelValues(status), nil
+}
+
+// look bounds what strangers can have us ask the network at the same time.
+func (s *Server) look(ctx context.Context, what string, f func(context.Context) error) error {
 	select {
 	case s.inspect <- struct{}{}:
 		defer func() { <-s.inspect }()
 	default:
-		return nil, busError(namedf(update.NameBusy, "inspect %s: %d inspections are under way; ask again when one has ended", ref, maxInspections))
+		return namedf(update.NameBusy, "%s: %d inspections are under way; ask again when one has ended", what, maxInspections)
 	}
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
-	release, err := s.updater.Inspect(ctx, ref, opt)
-	if err != nil {
-		if ctx.Err() == context.DeadlineExceeded {
-			err = namedf(update.NameNetwork, "inspect %s: no answer in %v: %v", ref, inspectTimeout, err)
-		}
-		return nil, busError(err)
+	err := f(ctx)
+	if err != nil && ctx.Err() == context.DeadlineExceeded {
+		err = namedf(update.NameNetwork, "%s: no answer in %v: %v", what, inspectTimeout, err)
 	}
-	return releaseValues(release), nil
+	return err
 }
 
 func (m *managerObject) Install(msg dbus.Message, ref string, options values) (dbus.ObjectPath, *dbus.Error) {
@@ -176,7 +204,7 @@ func (m *managerObject) History(limit uint32) ([]values, *dbus.Error) {
 // errors: an option that is silently ignored is a wish that is silently refused.
 func installOptions(ref string, options values) (update.InstallOptions, error) {
 	var opt update.InstallOptions
-	if ref == "" || len(ref) > maxReference {
+	if len(ref) > maxReference {
 		return opt, namedf(update.NameBadArgument, "bundle reference has %d bytes; give an http(s) URL or an absolute path of at most %d", len(ref), maxReference)
 	}
 	var bad error

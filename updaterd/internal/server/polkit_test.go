@@ -31,6 +31,7 @@ func requests(conn *dbus.Conn, flags dbus.Flags) map[string]func() error {
 	}
 	return map[string]func() error{
 		"inspect":        func() error { return m.Call(ManagerInterface+".Inspect", flags, "/x", values{}).Err },
+		"check":          func() error { return m.Call(ManagerInterface+".Check", flags).Err },
 		"install":        install(""),
 		"install retry":  install("retry"),
 		"install reboot": install("reboot"),
@@ -71,6 +72,7 @@ func TestEachRequestHasItsAction(t *testing.T) {
 		want    []string
 	}{
 		{"inspect", false, []string{"inspect"}},
+		{"check", false, []string{"inspect"}},
 		{"install", false, []string{"install"}},
 		{"install retry", false, []string{"install", "retry-known-bad"}},
 		{"install reboot", false, []string{"install", "reboot"}},

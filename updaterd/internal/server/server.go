@@ -34,6 +34,7 @@ type Updater interface {
 	Activate(ctx context.Context) error
 	Reboot(ctx context.Context) error
 	Mark(ctx context.Context, verdict string, slot bootctl.Slot) (string, error)
+	Check(ctx context.Context) (*update.ChannelStatus, error)
 	Snapshot() update.Snapshot
 	Watch(ctx context.Context) <-chan struct{}
 	History(limit int) ([]update.Result, error)

@@ -157,7 +157,6 @@ func TestBadArguments(t *testing.T) {
 		{"type of mode", "Inspect", []any{"/x", values{"mode": dbus.MakeVariant(true)}}, bad},
 		{"type of a flag", "Install", []any{"/x", values{"reboot": dbus.MakeVariant("yes")}}, bad},
 		{"reboot into what is not primary", "Install", []any{"/x", values{"reboot": dbus.MakeVariant(true), "activate": dbus.MakeVariant(false)}}, bad},
-		{"no reference", "Install", []any{"", values{}}, bad},
 		{"long reference", "Inspect", []any{strings.Repeat("x", maxReference+1), values{}}, bad},
 		{"verdict", "Mark", []any{"ugly", "a"}, bad},
 		{"slot", "Mark", []any{"bad", "c"}, bad},

@@ -68,6 +68,35 @@ func managerValues(snap update.Snapshot) values {
 		"Job":         dbus.MakeVariant(job),
 		"LastResult":  dbus.MakeVariant(last),
 		"Problems":    texts(snap.Problems),
+		"Channel":     dbus.MakeVariant(channelValues(snap.Channel)),
+	}
+}
+
+// channelValues is empty if there is no channel.
+func channelValues(c *update.ChannelStatus) values {
+	if c == nil {
+		return values{}
+	}
+	offer := values{}
+	if o := c.Offer; o != nil {
+		offer = values{
+			"Ref":      text(update.PublicRef(o.Ref)),
+			"Digest":   text(o.Digest),
+			"Version":  text(o.Version),
+			"Sequence": dbus.MakeVariant(o.Sequence),
+			"Size":     count(o.Size),
+		}
+	}
+	return values{
+		"Name":      text(c.Name),
+		"Ref":       text(update.PublicRef(c.Ref)),
+		"Freshness": text(c.Freshness),
+		"Serial":    dbus.MakeVariant(c.Serial),
+		"Issued":    seconds(c.Issued),
+		"Expires":   seconds(c.Expires),
+		"Checked":   seconds(c.Checked),
+		"Error":     text(c.Error),
+		"Offer":     dbus.MakeVariant(offer),
 	}
 }
 

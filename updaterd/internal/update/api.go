@@ -163,6 +163,7 @@ type Snapshot struct {
 	Floors     Floors
 	Job        *JobStatus
 	Last       *Result
+	Channel    *ChannelStatus // nil: none is configured
 	// Problems lists, in sentences, what keeps Install from working.
 	Problems []string
 }
@@ -217,5 +218,6 @@ type SlotRecord struct {
 	Size     int64        `json:"size"`
 	BuildID  string       `json:"build_id,omitempty"`
 	Version  string       `json:"version,omitempty"`
-	Verified bool         `json:"verified"` // written and read back by us
+	Sequence uint64       `json:"sequence,omitempty"` // of the release it came with; 0: not known
+	Verified bool         `json:"verified"`           // written and read back by us
 }

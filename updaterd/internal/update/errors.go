@@ -29,6 +29,9 @@ const (
 	NameBadState            = "BadState"
 	NameBadArgument         = "BadArgument"
 	NameUnhealthy           = "Unhealthy"
+	NameReplayed            = "Replayed"
+	NameExpired             = "Expired"
+	NameNotOffered          = "NotOffered"
 	NameInternal            = "Internal"
 )
 

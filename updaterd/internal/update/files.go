@@ -19,6 +19,7 @@ const (
 	fileSlots   = "slots.json"
 	fileDeny    = "deny.json"
 	fileHistory = "history.jsonl"
+	fileChannel = "channel.json"
 )
 
 // files is the data directory; the tests cut the power in another one.

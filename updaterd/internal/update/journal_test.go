@@ -267,14 +267,17 @@ func TestFloorsOnlyRise(t *testing.T) {
 // An image that was carried over is of the version that it came with.
 func TestCarriedImageKeepsItsVersion(t *testing.T) {
 	s := slots{Records: []SlotRecord{
-		{Slot: "a", Class: "bootloader", Digest: "sha256:1", Size: 5, Version: "1.0", Verified: true},
-		{Slot: "b", Class: "bootloader", Digest: "sha256:0", Size: 5, Version: "0.9"},
+		{Slot: "a", Class: "bootloader", Digest: "sha256:1", Size: 5, Version: "1.0", Sequence: 10, Verified: true},
+		{Slot: "b", Class: "bootloader", Digest: "sha256:0", Size: 5, Version: "0.9", Sequence: 9},
 	}}
-	job := &Job{Source: "a", Target: "b", Version: "2.0", Images: []ReleaseImage{
+	job := &Job{Source: "a", Target: "b", Version: "2.0", Sequence: 20, Images: []ReleaseImage{
 		{Class: "rootfs", Digest: "sha256:2", Size: 9, Recipe: "full"}, {Class: "bootloader", Digest: "sha256:1", Size: 5, Recipe: RecipeCarried}}}
 	want := []SlotRecord{s.Records[0],
-		{Slot: "b", Class: "rootfs", Digest: "sha256:2", Size: 9, Version: "2.0", Verified: true},
-		{Slot: "b", Class: "bootloader", Digest: "sha256:1", Size: 5, Version: "1.0", Verified: true}}
+		{Slot: "b", Class: "rootfs", Digest: "sha256:2", Size: 9, Version: "2.0", Sequence: 20, Verified: true},
+		{Slot: "b", Class: "bootloader", Digest: "sha256:1", Size: 5, Version: "1.0", Sequence: 10, Verified: true}}
+	if got := s.installed(job).sequence("b"); got != 20 {
+		t.Errorf("slot b has sequence %d", got)
+	}
 	if diff := cmp.Diff(want, s.installed(job).Records); diff != "" {
 		t.Error(diff)
 	}

@@ -46,14 +46,25 @@ func (s slots) confirmed(slot bootctl.Slot) slots {
 	return slots{Records: s.Records, Confirmed: c}
 }
 
-// version is that of the release which put an image into a slot, or "".
-func (s slots) version(slot bootctl.Slot, img ReleaseImage) string {
+// origin has version and sequence of the release which put an image into a slot, if
+// that is known.
+func (s slots) origin(slot bootctl.Slot, img ReleaseImage) (version string, sequence uint64) {
 	for _, r := range s.Records {
 		if r.Slot == slot && r.Class == img.Class && r.Digest == img.Digest {
-			return r.Version
+			return r.Version, r.Sequence
 		}
 	}
-	return ""
+	return "", 0
+}
+
+// sequence is that of the newest release that is in a slot, 0 if none is known.
+func (s slots) sequence(slot bootctl.Slot) (latest uint64) {
+	for _, r := range s.Records {
+		if r.Slot == slot {
+			latest = max(latest, r.Sequence)
+		}
+	}
+	return latest
 }
 
 // installed is what job put into its target slot, confirmed.
@@ -62,9 +73,9 @@ func (s slots) installed(job *Job) slots {
 		s = s.without(job.Target)
 		for _, img := range job.Images {
 			r := SlotRecord{Slot: job.Target, Class: img.Class, Digest: img.Digest,
-				Size: img.Size, BuildID: img.BuildID, Version: job.Version, Verified: true}
+				Size: img.Size, BuildID: img.BuildID, Version: job.Version, Sequence: job.Sequence, Verified: true}
 			if img.Recipe == RecipeCarried {
-				r.Version = s.version(job.Source, img)
+				r.Version, r.Sequence = s.origin(job.Source, img)
 			}
 			s.Records = append(s.Records, r)
 		}
@@ -162,6 +173,7 @@ type store struct {
 	floors   floors       // the highest of all places
 	slots    slots
 	deny     denyList
+	channels channels
 	history  []Result
 	problems []string
 }
@@ -184,6 +196,7 @@ func (s *store) load() Journal {
 	s.loadFloors()
 	note(loadInto(s.files, fileSlots, &s.slots))
 	note(loadInto(s.files, fileDeny, &s.deny))
+	note(loadInto(s.files, fileChannel, &s.channels))
 	note(loadRecord(s.files, fileHistory, func(b []byte) error {
 		s.history = decodeHistory(b)
 		return nil

@@ -15,20 +15,25 @@ import (
 // Ready is closed once Run has reconciled.
 func (u *Updater) Ready() <-chan struct{} { return u.ready }
 
-// Inspect verifies what is at ref and tells what installing it would cost.
+// Inspect verifies what is at ref, or without one what the channel offers, and
+// tells what installing it would cost.
 func (u *Updater) Inspect(ctx context.Context, ref string, opt InstallOptions) (*Release, error) {
+	ref, pinned, err := u.resolve(ref)
+	if err != nil {
+		return nil, err
+	}
 	if err := checkRequest(ref, opt); err != nil {
 		return nil, err
 	}
 	var target bootctl.Slot
-	err := u.ask(ctx, func(context.Context) error {
+	err = u.ask(ctx, func(context.Context) error {
 		target = u.booted.Other()
 		return u.bootedError()
 	})
 	if err != nil {
 		return nil, err
 	}
-	r, err := u.o.Engine.Inspect(ctx, ref, target, opt)
+	r, err := u.inspect(ctx, ref, pinned, target, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -38,8 +43,24 @@ func (u *Updater) Inspect(ctx context.Context, ref string, opt InstallOptions) (
 	return r, nil
 }
 
+// inspect asks the engine. If pinned is not "", only the release with that digest
+// will do, whoever signed another one.
+func (u *Updater) inspect(ctx context.Context, ref, pinned string, target bootctl.Slot, opt InstallOptions) (*Release, error) {
+	r, err := u.o.Engine.Inspect(ctx, ref, target, opt)
+	if err == nil && pinned != "" && r.Digest != pinned {
+		return nil, errorf(NameNotOffered, "%s holds version %s (%s), and the channel's metadata name %s; publish the bundle that they were made from, or metadata of this one",
+			PublicRef(ref), r.Version, r.Digest, pinned)
+	}
+	return r, err
+}
+
 // Install starts a job; it returns once the release is verified and journalled.
+// Without a ref it is what the channel offered at the last check, and nothing else.
 func (u *Updater) Install(ctx context.Context, ref string, opt InstallOptions) (id uint64, err error) {
+	ref, pinned, err := u.resolve(ref)
+	if err != nil {
+		return 0, err
+	}
 	if err := checkRequest(ref, opt); err != nil {
 		return 0, err
 	}
@@ -53,7 +74,7 @@ func (u *Updater) Install(ctx context.Context, ref string, opt InstallOptions) (
 	}
 	// This may take long, so it is done beside the loop; what was found
 	// admissible is looked at again afterwards.
-	r, err := u.o.Engine.Inspect(ctx, ref, target, opt)
+	r, err := u.inspect(ctx, ref, pinned, target, opt)
 	if err != nil {
 		return 0, err
 	}

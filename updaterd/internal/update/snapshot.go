@@ -13,7 +13,13 @@ import (
 func (u *Updater) Snapshot() Snapshot {
 	u.mu.Lock()
 	s, waiting := u.shown, u.waiting
+	if s.Channel != nil {
+		s.Channel = s.Channel.at(later(time.Now(), s.Floors.Time), u.unchecked)
+	}
 	u.mu.Unlock()
+	if s.Channel != nil && s.Channel.refused() != nil {
+		s.Problems = append(slices.Clone(s.Problems), s.Channel.refused().Error())
+	}
 	if waiting != "" && s.Job != nil && !s.Job.Finished {
 		s.Problems = append(slices.Clone(s.Problems), waiting)
 	}
@@ -70,9 +76,11 @@ func (u *Updater) publish() {
 	case s.Last != nil:
 		s.Job = u.finished(*s.Last)
 	}
+	s.Channel = u.channelStatus()
 	u.mu.Lock()
 	u.shown = s
 	u.records, u.history = u.store.slots, u.store.history
+	u.foresee(s.Channel, s.Floors.Time)
 	u.mu.Unlock()
 	u.notify()
 }

@@ -24,6 +24,7 @@ type Options struct {
 	Boot     bootctl.Control
 	Engine   Engine
 	Health   Health
+	Channel  *Channel // nil: nothing offers updates
 	Watchdog Watchdog // nil: nobody feeds one here
 	System   System
 	Files    durable.FS   // nil: the operating system's
@@ -98,14 +99,17 @@ type Updater struct {
 	readBack  time.Time // when the target was last read back in this life
 	work      *work
 
-	meter meter
+	meter    meter
+	checking chan struct{} // a token for the one check under way
 
-	mu       sync.Mutex
-	shown    Snapshot
-	records  slots
-	history  []Result
-	waiting  string // why the network does not get on
-	watchers map[chan struct{}]struct{}
+	mu        sync.Mutex
+	shown     Snapshot
+	records   slots
+	history   []Result
+	waiting   string      // why the network does not get on
+	unchecked string      // why the last check failed, "" if it did not
+	stale     *time.Timer // announces the end of the channel's metadata
+	watchers  map[chan struct{}]struct{}
 }
 
 // call is a function that the goroutine of Run executes.
@@ -138,6 +142,7 @@ func newUpdater(o Options, f, second files) *Updater {
 		ended:    make(chan struct{}),
 		store:    store{files: f, second: second},
 		watchers: make(map[chan struct{}]struct{}),
+		checking: make(chan struct{}, 1),
 	}
 	u.j = u.store.load()
 	u.publish()

@@ -190,6 +190,19 @@ func (u *Updater) Mark(_ context.Context, verdict string, slot bootctl.Slot) (st
 	return "slot " + string(slot) + " is marked " + verdict, nil
 }
 
+// Check shows the channel that the snapshot has.
+func (u *Updater) Check(context.Context) (*update.ChannelStatus, error) {
+	if err := u.ask("Check", "check"); err != nil {
+		return nil, err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.snap.Channel == nil {
+		return nil, &update.Error{Name: update.NameBadState, Message: "no channel is configured"}
+	}
+	return u.snap.Channel, nil
+}
+
 func (u *Updater) Snapshot() update.Snapshot {
 	u.mu.Lock()
 	defer u.mu.Unlock()
