@@ -24,8 +24,8 @@ COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... ve
 	context flag fmt log/slog math/big mime/... net net/http net/netip net/textproto net/url os os/exec path/... reflect \
 	regexp/... sort strconv strings text/... time unicode/... \
 	github.com/BurntSushi/toml github.com/cavaliergopher/grab/... github.com/godbus/dbus/... \
-	$(addprefix github.com/updaterd/updaterd/,bootctl/... sign/... updaterd \
-	$(addprefix updaterd/,client ctl $(addprefix internal/,config fetch health machine server update)))
+	$(addprefix github.com/updaterd/updaterd/,bootctl/... sign/... bundle/canonical bundle/channel updaterd \
+	$(addprefix updaterd/,client ctl $(addprefix internal/,config fetch health machine poll server update)))
 DEVICE_BUILD := $(BUILD) -tags nethttpomithttp2 $(COLD:%=-gcflags=%=-l)
 DEVICE_ARCHES := arm64 arm riscv64 amd64
 

@@ -33,7 +33,7 @@ func TestChannelOfTheConfiguration(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Second)
 	m := channel.Metadata{Format: channel.Format, Channel: "stable", Serial: 7, Issued: now, Expires: now.AddDate(0, 0, 14),
 		Releases: []channel.Release{{Compatible: []string{"demo"}, Version: "2", Sequence: 20, Digest: bundle.Sum([]byte("2")), URL: "2.upb"}}}
-	file, err := m.Seal(signer)
+	file, err := channel.Seal(&m, signer)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -128,17 +128,18 @@ func Parse(b []byte) (*Metadata, error) {
 	return m, nil
 }
 
-// Marshal checks the metadata and returns its canonical JSON.
-func (m *Metadata) Marshal() ([]byte, error) {
+// Marshal checks metadata and returns their canonical JSON. Neither it nor [Seal] is
+// a method: those of a type that is encoded are linked into a device, which makes none.
+func Marshal(m *Metadata) ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, fmt.Errorf("write channel metadata: %v", err)
 	}
 	return canonical.Marshal(m)
 }
 
-// Seal signs the metadata: the bytes of the file.
-func (m *Metadata) Seal(signers ...sign.Signer) ([]byte, error) {
-	payload, err := m.Marshal()
+// Seal signs metadata: the bytes of the file.
+func Seal(m *Metadata, signers ...sign.Signer) ([]byte, error) {
+	payload, err := Marshal(m)
 	if err != nil {
 		return nil, err
 	}
@@ -186,18 +187,14 @@ func (m *Metadata) validate() error {
 
 // unambiguous tells whether each device has one best release.
 func (m *Metadata) unambiguous() error {
-	type of struct {
-		compatible string
-		sequence   uint64
-	}
-	seen := make(map[of]bool)
 	for i := range m.Releases {
-		for _, compatible := range m.Releases[i].Compatible {
-			at := of{compatible, m.Releases[i].Sequence}
-			if seen[at] {
-				return fmt.Errorf("two releases with sequence %d for %s", at.sequence, compatible)
+		r := &m.Releases[i]
+		for _, other := range m.Releases[:i] {
+			for _, compatible := range r.Compatible {
+				if other.Sequence == r.Sequence && slices.Contains(other.Compatible, compatible) {
+					return fmt.Errorf("two releases with sequence %d for %s", r.Sequence, compatible)
+				}
 			}
-			seen[at] = true
 		}
 	}
 	return nil

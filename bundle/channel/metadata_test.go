@@ -84,7 +84,7 @@ func keyring(t testing.TB, files map[string]string) *sign.Keyring {
 }
 
 func TestSealAndVerify(t *testing.T) {
-	b, err := sample().Seal(signer(t, "release"))
+	b, err := Seal(sample(), signer(t, "release"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestSealAndVerify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	payload, _ := sample().Marshal()
+	payload, _ := Marshal(sample())
 	if v.Serial != 7 || len(v.Releases) != 3 || v.Digest != bundle.Sum(payload) || len(v.KeyIDs) != 1 || v.KeyIDs[0] != signer(t, "release").KeyID() {
 		t.Errorf("%+v", v)
 	}
@@ -102,7 +102,7 @@ func TestSealAndVerify(t *testing.T) {
 	}
 	flipped := bytes.Clone(b)
 	flipped[len(flipped)/2] ^= 1
-	for name, bad := range map[string][]byte{"stranger's": must(sample().Seal(signer(t, "mallory"))), "flipped": flipped, "cut": b[:len(b)-1],
+	for name, bad := range map[string][]byte{"stranger's": must(Seal(sample(), signer(t, "mallory"))), "flipped": flipped, "cut": b[:len(b)-1],
 		"longer than allowed": append(bytes.Clone(b), make([]byte, MaxEnvelope)...)} {
 		if v, err := Verify(bad, policy(t, ""), time.Time{}); err == nil {
 			t.Errorf("%s: %+v is believed", name, v)
@@ -122,7 +122,7 @@ func must(b []byte, err error) []byte {
 
 // A manifest is no channel metadata, nor the reverse, whoever signed it.
 func TestPayloadTypeConfusion(t *testing.T) {
-	b := must(sample().Marshal())
+	b := must(Marshal(sample()))
 	sealed := must(sign.Seal(bundle.PayloadType, b, signer(t, "release")))
 	if v, err := Verify(sealed, policy(t, ""), time.Time{}); !errors.Is(err, sign.ErrPayloadType) {
 		t.Errorf("%+v, %v", v, err)
@@ -164,7 +164,7 @@ func TestRulesForChannelMetadata(t *testing.T) {
 		for _, name := range strings.Fields(tc.signers) {
 			signers = append(signers, signer(t, name))
 		}
-		_, err := Verify(must(sample().Seal(signers...)), policy(t, tc.rules), time.Time{})
+		_, err := Verify(must(Seal(sample(), signers...)), policy(t, tc.rules), time.Time{})
 		if (err == nil) != tc.ok || err != nil && !errors.Is(err, sign.ErrUntrusted) {
 			t.Errorf("signed by %s, under\n%s: %v", tc.signers, tc.rules, err)
 		}
@@ -184,7 +184,7 @@ func TestOnlineKeyOfTheSecurityPage(t *testing.T) {
 		t.Fatal(found, err)
 	}
 	for name, ok := range map[string]bool{"online": true, "release": false} {
-		if _, err := Verify(must(sample().Seal(signer(t, name))), p, time.Time{}); (err == nil) != ok {
+		if _, err := Verify(must(Seal(sample(), signer(t, name))), p, time.Time{}); (err == nil) != ok {
 			t.Errorf("metadata signed by %s: %v", name, err)
 		}
 		image := must(sign.Seal(bundle.PayloadType, []byte("{}"), signer(t, name)))
@@ -213,7 +213,7 @@ func TestValidityOfKeys(t *testing.T) {
 		"ended before the floor": {sample(), noon.AddDate(1, 0, 0), false},
 		"issued after its end":   {late, time.Time{}, false},
 	} {
-		_, err := Verify(must(tc.m.Seal(signer(t, "release"))), p, tc.floor)
+		_, err := Verify(must(Seal(tc.m, signer(t, "release"))), p, tc.floor)
 		if (err == nil) != tc.ok || err != nil && !errors.Is(err, sign.ErrUntrusted) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -259,11 +259,11 @@ func TestRefused(t *testing.T) {
 	} {
 		m := sample()
 		tc.change(m)
-		if _, err := m.Marshal(); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if _, err := Marshal(m); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v; want %q", name, err, tc.want)
 		}
 	}
-	good := string(must(sample().Marshal()))
+	good := string(must(Marshal(sample())))
 	for name, bad := range map[string]string{
 		"unknown member": strings.Replace(good, `{"format"`, `{"extra":1,"format"`, 1),
 		"white space":    good + "\n",
@@ -281,7 +281,7 @@ func TestRefused(t *testing.T) {
 	for i := range MaxReleases {
 		m.Releases = append(m.Releases, Release{Compatible: []string{"x"}, Version: "1", Sequence: uint64(i), URL: strings.Repeat("u", MaxURL)})
 	}
-	if _, err := m.Seal(signer(t, "release")); err == nil || !strings.Contains(err.Error(), "offer fewer") {
+	if _, err := Seal(m, signer(t, "release")); err == nil || !strings.Contains(err.Error(), "offer fewer") {
 		t.Errorf("too large a file: %v", err)
 	}
 }
@@ -314,7 +314,7 @@ func TestAt(t *testing.T) {
 }
 
 func FuzzMetadata(f *testing.F) {
-	good := must(sample().Marshal())
+	good := must(Marshal(sample()))
 	f.Add(good)
 	f.Add(append(bytes.Clone(good), ' '))
 	f.Add([]byte(`{}`))
@@ -328,7 +328,7 @@ func FuzzMetadata(f *testing.F) {
 			}
 			return
 		}
-		again, err := m.Marshal()
+		again, err := Marshal(m)
 		if err != nil || !bytes.Equal(again, b) {
 			t.Fatalf("marshal: %v\n%q\n%q", err, again, b)
 		}

@@ -86,7 +86,7 @@ func (c *command) channel(ctx context.Context, args []string) error {
 		}
 		return err
 	}
-	b, err := m.Seal(signers...)
+	b, err := channel.Seal(m, signers...)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func metadata(serial uint64) *channel.Metadata {
 
 func sealed(t *testing.T, m *channel.Metadata, who string) []byte {
 	t.Helper()
-	b, err := m.Seal(signer(t, who))
+	b, err := channel.Seal(m, signer(t, who))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestFetch(t *testing.T) {
 		m.Offer.Digest != bundle.Sum([]byte("1.3")).String() || m.Offer.Size != 5 {
 		t.Errorf("offer %+v", m.Offer)
 	}
-	payload, _ := metadata(7).Marshal()
+	payload, _ := channel.Marshal(metadata(7))
 	if m.Serial != 7 || !m.Issued.Equal(noon) || !m.Expires.Equal(noon.AddDate(0, 0, 14)) || m.Digest != bundle.Sum(payload).String() {
 		t.Errorf("%+v", m)
 	}
