@@ -52,6 +52,7 @@ build: setup ## build everything for this machine into bin/
 	$(BUILD) -o bin/updaterd ./updaterd
 	$(BUILD) -o bin/updater-bundle ./bundle/cmd/updater-bundle
 	$(BUILD) -o bin/updater-sign ./sign/cmd/updater-sign
+	$(BUILD) -o bin/sigstore-kms-pkcs11 ./sign/cmd/sigstore-kms-pkcs11
 	@ln -sf updaterd bin/updaterctl
 	@ln -sf updaterd bin/updater-bootctl
 
@@ -174,7 +175,7 @@ install: ## install what a device needs under DESTDIR; BINARY is the device bina
 
 .PHONY: install-tools
 install-tools: ## install what a build host needs under DESTDIR, after make build
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/updater-bundle bin/updater-sign
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/updater-bundle bin/updater-sign bin/sigstore-kms-pkcs11
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions docs/completion/*
 

@@ -67,11 +67,28 @@ func TestDeviceBinaryStaysOutOfTheClouds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, unwanted := range []string{"updaterd/sign/cli", "docs/manual", "/kms/", "aws-sdk", "cloud.google.com", "azure", "hashicorp", "google.golang.org/grpc"} {
+	for _, unwanted := range []string{"updaterd/sign/cli", "updaterd/sign/keyref", "docs/manual", "/kms/", "purego", "aws-sdk", "cloud.google.com", "azure", "hashicorp", "google.golang.org/grpc"} {
 		for line := range strings.Lines(string(out)) {
 			if strings.Contains(line, unwanted) {
 				t.Errorf("the device binary depends on %s", strings.TrimSpace(line))
 			}
+		}
+	}
+}
+
+// TestToolsStayStatic: only a dynamic program can load the library of a token, and
+// only sigstore-kms-pkcs11 is one.
+func TestToolsStayStatic(t *testing.T) {
+	for _, tool := range []string{"sign/cmd/updater-sign", "bundle/cmd/updater-bundle"} {
+		out, err := exec.Command("go", "list", "-deps", module+"/"+tool).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(out, []byte("ebitengine/purego")) {
+			t.Errorf("%s depends on purego, which makes it a dynamic program", tool)
+		}
+		if !bytes.Contains(out, []byte("signature/kms/aws")) {
+			t.Errorf("%s has no client of AWS KMS, so this test looks at the wrong program", tool)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/updaterd/updaterd/sign"
+	"github.com/updaterd/updaterd/sign/keyref"
 )
 
 // Keys are the options of every command that signs.
@@ -23,9 +24,9 @@ type Keys struct {
 // KeyOptions adds the options to a command.
 func KeyOptions(f *flag.FlagSet) *Keys {
 	k := &Keys{}
-	f.Var(&k.Refs, "key", "private `KEY`, a PEM file; give it again for more signatures")
+	f.Var(&k.Refs, "key", "private `KEY`: a PEM file, or where a key lives; give it again for more signatures")
 	f.Var(&k.chains, "chain", "`FILE` with the certificate of a key and the intermediate ones, PEM, its own first; may be given again")
-	f.StringVar(&k.passFile, "passphrase-file", "", "take the passphrase of the keys from the first line of `FILE`")
+	f.StringVar(&k.passFile, "passphrase-file", "", "take the passphrase of the keys, or the PIN of a token, from the first line of `FILE`")
 	return k
 }
 
@@ -33,7 +34,9 @@ func KeyOptions(f *flag.FlagSet) *Keys {
 func (k *Keys) Load(ctx context.Context, p *Program) ([]sign.Signer, error) {
 	var signers []sign.Signer
 	for _, ref := range k.Refs {
-		s, err := sign.LoadSigner(ctx, ref, func() ([]byte, error) { return p.passphrase(ctx, k.passFile, ref) })
+		s, err := keyref.Load(ctx, ref, keyref.Secret{
+			Ask: func() ([]byte, error) { return p.passphrase(ctx, k.passFile, ref) }, File: k.passFile,
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -17,8 +17,17 @@ import (
 const PassphraseVariable = "UPDATERD_KEY_PASSPHRASE"
 
 // PassphraseHelp is for the overview of a program that signs.
-const PassphraseHelp = `An encrypted private key gets its passphrase from --passphrase-file (first
-line), else from the variable ` + PassphraseVariable + `, else from the terminal.
+const PassphraseHelp = `A private KEY is a PEM file or one of
+
+  awskms:///alias/NAME, gcpkms://projects/..., azurekms://VAULT/NAME
+  hashivault://NAME, openbao://NAME
+  pkcs11:token=NAME;object=LABEL?module-path=FILE
+  NAME://..., by the program sigstore-kms-NAME (sigstore's plugin protocol)
+
+It is ECDSA P-256 or Ed25519; docs/signing.md has each of them step by step. An
+encrypted file gets its passphrase, and a token its PIN, from --passphrase-file
+(first line), else from the variable ` + PassphraseVariable + `, else from
+the terminal.
 `
 
 const maxPassphrase = 4 << 10

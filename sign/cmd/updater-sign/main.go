@@ -22,12 +22,13 @@ Usage: updater-sign COMMAND [OPTION]... [ARGUMENT]
 
 Commands:
   keygen   make a key pair
+  public   write the public half of a key, wherever the key lives
   sign     sign a file
   verify   check an envelope against a keyring and take out what was signed
   resign   sign the content of an envelope anew, or add a signature to it
 
 "updater-sign help COMMAND" tells more about one of them and gives an example.
-Bundles are signed by updater-bundle, with keys made here.
+Bundles are signed by updater-bundle, with the same keys.
 
 ` + cli.PassphraseHelp
 
@@ -51,7 +52,7 @@ func newCommand() *command {
 
 func (c *command) commands() map[string]cli.Command {
 	return map[string]cli.Command{
-		"keygen": c.keygen, "sign": c.sign, "verify": c.verify, "resign": c.resign,
+		"keygen": c.keygen, "public": c.public, "sign": c.sign, "verify": c.verify, "resign": c.resign,
 	}
 }
 
