@@ -24,10 +24,17 @@ func (w *work) lookup(ctx context.Context, s *slot) (iter.Seq[int], error) {
 	for _, i := range s.need {
 		need[i] = true
 	}
+	// The search takes memory, too, and no chunk is made meanwhile.
+	room := len(w.content)
+	w.content = nil
+	for _, other := range w.slots {
+		other.window = nil
+	}
 	var err error
 	if s.found, err = w.p.search(ctx, s.image, need); err != nil {
 		return nil, err
 	}
+	w.windows(room)
 	return s.found.missing(slices.Values(s.need)), nil
 }
 

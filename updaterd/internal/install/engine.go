@@ -53,7 +53,7 @@ type Remote interface {
 // MemoryLimit is for [debug.SetMemoryLimit] in a process that installs: it bounds
 // the heap and what the runtime keeps for it, so that with its code the process
 // stays within 32 MiB.
-const MemoryLimit = 22 << 20
+const MemoryLimit = 21 << 20
 
 // Options configure an Engine.
 type Options struct {

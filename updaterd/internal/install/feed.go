@@ -57,7 +57,7 @@ func (w *work) supply(ctx context.Context, s *slot) error {
 type storedFeed struct {
 	units units
 	f     durable.File // nil if there is none
-	at    []int64
+	there places
 	buf   []byte
 }
 
@@ -70,7 +70,7 @@ func openStored(img *image, store store, buf []byte) *storedFeed {
 			size = info.Size()
 		}
 	}
-	s.at = img.locate(store.runsOf(img), size)
+	s.there = img.locate(store.runsOf(img), size)
 	return s
 }
 
@@ -78,7 +78,7 @@ func openStored(img *image, store store, buf []byte) *storedFeed {
 func (s *storedFeed) absent(need iter.Seq[int]) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for u := range need {
-			if _, n := s.units.place(u); s.at[u] < 0 && n > 0 && !yield(u) {
+			if _, n := s.units.place(u); n > 0 && s.there.at(u) < 0 && !yield(u) {
 				return
 			}
 		}
@@ -86,8 +86,8 @@ func (s *storedFeed) absent(need iter.Seq[int]) iter.Seq[int] {
 }
 
 func (s *storedFeed) next(_ context.Context, u int) ([]byte, error) {
-	if s.at[u] >= 0 {
-		return stored(s.f, s.at[u], s.units, u, s.buf), nil
+	if at := s.there.at(u); at >= 0 {
+		return stored(s.f, at, s.units, u, s.buf), nil
 	}
 	if _, n := s.units.place(u); n == 0 {
 		return s.buf[:0], nil

@@ -107,7 +107,7 @@ func (w *work) run(ctx context.Context) (err error) {
 		}
 	}
 	w.behind = make([]byte, behind)
-	w.content, w.encoded = aligned(int(content)), aligned(int(encoded))
+	w.encoded = aligned(int(encoded))
 	for _, img := range w.p.images {
 		if err := w.p.tables(ctx, img); err != nil {
 			return fmt.Errorf("slot %s: tables: %w", img.slot, err)
@@ -116,6 +116,7 @@ func (w *work) run(ctx context.Context) (err error) {
 			return fmt.Errorf("slot %s: %w", img.slot, err)
 		}
 	}
+	w.windows(int(content))
 	for _, phase := range []struct {
 		stage string
 		do    func(context.Context, *slot) error
@@ -164,13 +165,20 @@ func (w *work) remember() update.InstallStats {
 	return w.p.tally.Stats
 }
 
+// windows takes n bytes for the windows of all slots: one at a time uses them.
+func (w *work) windows(n int) {
+	w.content = aligned(n)
+	for _, s := range w.slots {
+		s.window = bundle.NewWindow(s.Image, w.content[:s.image.window()])
+	}
+}
+
 func (w *work) open(img *image) error {
 	dev, err := w.p.e.claim(img.device)
 	if err != nil {
 		return err
 	}
-	s := &slot{image: img, store: w.p.e.store, dev: dev, entries: img.entries, was: make(map[int][]uint32),
-		window: bundle.NewWindow(img.Image, w.content[:img.window()])}
+	s := &slot{image: img, store: w.p.e.store, dev: dev, entries: img.entries, was: make(map[int][]uint32)}
 	w.slots = append(w.slots, s)
 	if img.Size > dev.Size() {
 		return fail(update.NameTooLarge, "image has %d bytes, %s has %d", img.Size, img.device, dev.Size())

@@ -86,7 +86,11 @@ func buildMany(t *testing.T, path string) {
 			out := enc.EncodeAll(frame, nil)
 			sum := bundle.Sum(out)
 			e := frames[u*bundle.FrameEntrySize:]
-			binary.LittleEndian.PutUint32(e, uint32(bundle.Zstd)<<24|uint32(len(out)))
+			kind := bundle.Zstd
+			if i > 1 {
+				kind = bundle.Prefixed // it refers to nothing, but the device cannot know
+			}
+			binary.LittleEndian.PutUint32(e, uint32(kind)<<24|uint32(len(out)))
 			binary.LittleEndian.PutUint64(e[4:], uint64(blocks.Sum(frame)))
 			copy(e[12:bundle.FrameEntrySize], sum[:])
 			data.Write(out)
@@ -98,13 +102,13 @@ func buildMany(t *testing.T, path string) {
 		copy(full[i*bundle.EntrySize+4:], d[:])
 	}
 	img := bundle.Image{Class: "rootfs", Size: manyTarget, Digest: bundle.Sum([]byte("not computed")), BuildID: "new-build", ChunkSize: hugeChunk,
-		Recipes: []bundle.Recipe{{Kind: bundle.KindBlocks, Frame: bundle.MinFrame}, {Kind: bundle.KindFull}}}
+		Recipes: []bundle.Recipe{{Kind: bundle.KindBlocks, Frame: bundle.MinFrame, Prefix: 256 << 10}, {Kind: bundle.KindFull, Prefix: bundle.DefaultPrefix}}}
 	sealByHand(t, path, img, digests, [][]byte{frames, full}, [][]byte{data.Bytes(), nil}, manyTarget)
 }
 
-// A blocks recipe of as many frames as there may be fits into 32 MiB, too, if no
-// recipe has a prefix: that takes 2 MiB more of the window, and is not held yet. A
-// quarter of them is found in the booted slot, at another place.
+// A blocks recipe of as many frames as there may be fits into 32 MiB, too, with
+// the prefixes that the builder gives the recipes. A quarter of the frames is found
+// in the booted slot, at another place.
 func TestResidentFrames(t *testing.T) {
 	if testing.Short() {
 		t.Skip("hashes a gigabyte a dozen times")

@@ -221,8 +221,9 @@ func TestKilledBetweenRuns(t *testing.T) {
 func (r *rig) storedChunks(img *image) map[int][]byte {
 	out := make(map[int][]byte)
 	b, _ := os.ReadFile(r.dataFile())
-	for i, at := range img.locate(r.engine.store.runsOf(img), int64(len(b))) {
-		if at >= 0 {
+	there := img.locate(r.engine.store.runsOf(img), int64(len(b)))
+	for i := range img.entries {
+		if at := there.at(i); at >= 0 {
 			out[i] = b[at : at+int64(img.entries[i].Length)]
 		}
 	}
@@ -354,23 +355,25 @@ func TestLocate(t *testing.T) {
 		t.Fatalf("all chunks make %v", all)
 	}
 	two := slices.Collect(join(chunkUnits(entries), slices.Values([]int{2, 8, 9}), rec.Data.Offset))
-	at := img.locate(two, bytesOf(two))
-	for i, got := range at {
+	there := img.locate(two, bytesOf(two))
+	for i := range entries {
 		want := map[int]int64{2: 0, 8: int64(entries[2].Length), 9: int64(entries[2].Length + entries[8].Length)}[i]
 		if i != 2 && i != 8 && i != 9 {
 			want = -1
 		}
-		if got != want {
+		if got := there.at(i); got != want {
 			t.Errorf("chunk %d is at %d, want %d", i, got, want)
 		}
 	}
 	// The last copy counts, if it is there in full.
 	again := append(two, run{start(8) - 5, int64(entries[8].Length) + 5})
-	if at := img.locate(again, bytesOf(again)); at[8] != bytesOf(two)+5 {
-		t.Errorf("second copy is at %d, want %d", at[8], bytesOf(two)+5)
+	there = img.locate(again, bytesOf(again))
+	if got := there.at(8); got != bytesOf(two)+5 {
+		t.Errorf("second copy is at %d, want %d", got, bytesOf(two)+5)
 	}
-	if at := img.locate(again, bytesOf(again)-1); at[8] != int64(entries[2].Length) {
-		t.Errorf("with a torn second copy the chunk is at %d", at[8])
+	there = img.locate(again, bytesOf(again)-1)
+	if got := there.at(8); got != int64(entries[2].Length) {
+		t.Errorf("with a torn second copy the chunk is at %d", got)
 	}
 	for n, want := range map[int64]int{0: 0, 1: 1, two[0].n: 1, two[0].n + 1: 2, bytesOf(two): 2, bytesOf(two) + 9: 2} {
 		if got := cutAt(slices.Clone(two), n); len(got) != want || bytesOf(got) != min(n, bytesOf(two)) {
@@ -386,6 +389,9 @@ func FuzzRuns(f *testing.F) {
 	f.Add(appendRuns(nil, []run{{0, 10}, {rec.Data.Length - 1, 1}}), int64(11))
 	f.Add(appendRuns(nil, []run{{-1, 10}}), int64(0))
 	f.Add([]byte{1}, int64(1<<62))
+	half, whole := rec.Data.Length/2, rec.Data.Length
+	f.Add(appendRuns(nil, []run{{0, whole}, {whole / 4, half}, {half, 9}, {whole / 3, whole / 5}}), whole+half+whole/5)
+	f.Add(appendRuns(nil, []run{{half, half}, {0, whole}, {whole / 8, half}}), 2*whole)
 	f.Fuzz(func(t *testing.T, b []byte, size int64) {
 		runs := parseRuns(b, rec.Data.Length)
 		if runs == nil {
@@ -394,9 +400,21 @@ func FuzzRuns(f *testing.F) {
 		if got := appendRuns(nil, runs); !bytes.Equal(got, b) {
 			t.Fatalf("runs of %x are written as %x", b, got)
 		}
-		for i, at := range img.locate(runs, size) {
-			if at >= 0 && at+int64(entries[i].Length) > size {
-				t.Fatalf("chunk %d is at %d of %d", i, at, size)
+		there := img.locate(runs, size)
+		for i, e := range entries {
+			// By the rule itself, one unit after the other.
+			want, base := int64(-1), int64(0)
+			for _, r := range runs {
+				skip := e.Offset - rec.Data.Offset - r.off
+				if end := skip + int64(e.Length); e.Length > 0 && skip >= 0 && end <= r.n && base+end <= size {
+					want = base + skip
+				}
+				if base += r.n; base >= size {
+					break
+				}
+			}
+			if got := there.at(i); got != want {
+				t.Fatalf("chunk %d is at %d of %d, want %d", i, got, size, want)
 			}
 		}
 		if n := bytesOf(cutAt(runs, max(0, size))); n > max(0, size) {

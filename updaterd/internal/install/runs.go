@@ -5,6 +5,7 @@ package install
 import (
 	"encoding/binary"
 	"iter"
+	"slices"
 	"sort"
 
 	"github.com/updaterd/updaterd/bundle/blocks"
@@ -91,35 +92,74 @@ func parseRuns(b []byte, data int64) []run {
 	return runs
 }
 
-// locate finds units in a file of size bytes that holds runs one after the
-// other: where each begins, or -1. Of several copies the last one counts: the
-// ones before it were bad.
-func (img *image) locate(runs []run, size int64) []int64 {
-	at := make([]int64, img.units.count())
-	for u := range at {
-		at[u] = -1
-	}
-	start, base := img.recipe.Data.Offset, int64(0)
+// places tells where in a data file units are: one entry for neighbours, because
+// there may be very many units.
+type places struct {
+	units  units
+	pieces []piece // none overlaps another; in the order of the data
+}
+
+// A piece is units from one place in the data to another, and where in the file
+// and in the payload the first of them begins.
+type piece struct {
+	from, to int
+	at, off  int64
+}
+
+// locate finds units in a file of size bytes that holds runs one after the other.
+// Of several copies the last one counts: the ones before it were bad.
+func (img *image) locate(runs []run, size int64) places {
+	p := places{units: img.units}
+	base := int64(0)
 	for _, r := range runs {
-		k := sort.Search(len(at), func(k int) bool {
-			off, _ := img.units.place(nth(img.units, k))
-			return off >= start+r.off
-		})
-		for ; k < len(at); k++ {
-			u := nth(img.units, k)
-			off, n := img.units.place(u)
-			skip := off - start - r.off
-			end := skip + int64(n)
-			if end > r.n || base+end > size {
-				break
-			}
-			if n > 0 {
-				at[u] = base + skip
-			}
+		off := img.recipe.Data.Offset + r.off
+		end := off + min(r.n, size-base)
+		next := piece{from: p.search(func(o int64, _ int) bool { return o >= off })}
+		next.to = p.search(func(o int64, n int) bool { return o >= off && o+int64(n) > end })
+		if next.from < next.to {
+			next.off, _ = img.units.place(nth(img.units, next.from))
+			next.at = base + next.off - off
+			p.add(next)
 		}
 		if base += r.n; base >= size {
 			break
 		}
 	}
-	return at
+	return p
+}
+
+// search is the first place in the data whose unit is beyond something.
+func (p *places) search(beyond func(off int64, n int) bool) int {
+	return sort.Search(p.units.count(), func(k int) bool { return beyond(p.units.place(nth(p.units, k))) })
+}
+
+// add puts a piece in place of what was known of its units.
+func (p *places) add(next piece) {
+	i := sort.Search(len(p.pieces), func(i int) bool { return p.pieces[i].to > next.from })
+	j := i + sort.Search(len(p.pieces)-i, func(j int) bool { return p.pieces[i+j].from >= next.to })
+	with := make([]piece, 0, 3)
+	if i < j && p.pieces[i].from < next.from {
+		left := p.pieces[i]
+		left.to = next.from
+		with = append(with, left)
+	}
+	with = append(with, next)
+	if i < j && p.pieces[j-1].to > next.to {
+		right := p.pieces[j-1]
+		off, _ := p.units.place(nth(p.units, next.to))
+		right.from, right.at, right.off = next.to, right.at+off-right.off, off
+		with = append(with, right)
+	}
+	p.pieces = slices.Replace(p.pieces, i, j, with...)
+}
+
+// at is where a unit begins in the file, or -1; so it is of one without bytes.
+func (p *places) at(u int) int64 {
+	off, n := p.units.place(u)
+	k := placeOf(p.units, u)
+	i := sort.Search(len(p.pieces), func(i int) bool { return p.pieces[i].to > k })
+	if n == 0 || i == len(p.pieces) || p.pieces[i].from > k {
+		return -1
+	}
+	return p.pieces[i].at + off - p.pieces[i].off
 }

@@ -25,14 +25,14 @@ type stock struct {
 	path string // of the data file
 	runs []run  // what it holds
 	size int64  // its length up to the last good unit
-	at   []int64
+	good []bool // units that it has, verified
 	here []bool // units that need not come: the slots have what they are for
 	buf  []byte // one chunk
 }
 
 func (p *plan) newStock(img *image, buf []byte) *stock {
 	path := p.e.store.path(storeKey(img.recipe), fileData)
-	return &stock{p: p, img: img, path: path, buf: buf, here: make([]bool, img.units.count())}
+	return &stock{p: p, img: img, path: path, buf: buf, good: make([]bool, img.units.count()), here: make([]bool, img.units.count())}
 }
 
 // survey finds out what is at hand. The slot is read only for chunks that are
@@ -76,10 +76,11 @@ func (s store) runsOf(img *image) []run {
 
 // check verifies what is stored.
 func (s *stock) check(ctx context.Context) error {
-	s.runs, s.size, s.at = s.p.e.store.runsOf(s.img), 0, nil
+	s.runs, s.size = s.p.e.store.runsOf(s.img), 0
+	clear(s.good)
 	f, err := s.p.e.store.files.Open(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		s.runs, s.at = nil, s.img.locate(nil, 0)
+		s.runs = nil
 		return nil
 	}
 	if err != nil {
@@ -90,18 +91,17 @@ func (s *stock) check(ctx context.Context) error {
 	if err != nil {
 		return unstored(err)
 	}
-	s.at = s.img.locate(s.runs, info.Size())
-	for u := range s.at {
+	there := s.img.locate(s.runs, info.Size())
+	for u := range s.good {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if s.at[u] < 0 {
+		at := there.at(u)
+		if at < 0 {
 			continue
 		}
-		if b := stored(f, s.at[u], s.img.units, u, s.buf); b != nil {
-			s.size = max(s.size, s.at[u]+int64(len(b)))
-		} else {
-			s.at[u] = -1
+		if b := stored(f, at, s.img.units, u, s.buf); b != nil {
+			s.good[u], s.size = true, max(s.size, at+int64(len(b)))
 		}
 	}
 	// Behind the last good unit is part of one at most, and not worth keeping.
@@ -170,9 +170,9 @@ func (s *stock) look(ctx context.Context) error {
 // missing yields the units that have to be fetched, in the order of the data.
 func (s *stock) missing() iter.Seq[int] {
 	return func(yield func(int) bool) {
-		for k := range s.at {
+		for k := range s.good {
 			u := nth(s.img.units, k)
-			if s.at[u] >= 0 || s.here[u] {
+			if s.good[u] || s.here[u] {
 				continue
 			}
 			if _, n := s.img.units.place(u); n > 0 && !yield(u) {
@@ -189,8 +189,8 @@ func (s *stock) wanted() iter.Seq[run] {
 
 // kept is the number of stored bytes that are good.
 func (s *stock) kept() (n int64) {
-	for u, at := range s.at {
-		if at >= 0 {
+	for u, good := range s.good {
+		if good {
 			_, length := s.img.units.place(u)
 			n += int64(length)
 		}

@@ -29,11 +29,13 @@ type units interface {
 // ends with chunk 0. So no list of the order is kept: there may be very many.
 func nth(all units, n int) int { return (n + all.perChunk()) % all.count() }
 
+// placeOf is the place in the data of unit u.
+func placeOf(all units, u int) int { return (u - all.perChunk() + all.count()) % all.count() }
+
 // inOrder yields the marked units from number u on, in the order of the data.
 func inOrder(all units, marked []bool, u int) iter.Seq[int] {
 	return func(yield func(int) bool) {
-		count := all.count()
-		for n := (u - all.perChunk() + count) % count; n < count; n++ {
+		for n := placeOf(all, u); n < all.count(); n++ {
 			if u := nth(all, n); marked[u] && !yield(u) {
 				return
 			}
