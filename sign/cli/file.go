@@ -69,3 +69,28 @@ func (p *Program) WriteFile(path string, b []byte) (err error) {
 	defer dir.Close()
 	return dir.Sync()
 }
+
+// WriteNew writes a file that must not be there yet, with exactly this mode, and
+// durably.
+func WriteNew(path string, b []byte, perm os.FileMode) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(path)
+		}
+	}()
+	if err := f.Chmod(perm); err != nil { // whatever the umask
+		return err
+	}
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return f.Close()
+}

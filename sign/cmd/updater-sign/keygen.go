@@ -50,10 +50,10 @@ func (c *command) keygen(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := writeNew(private, privPEM, 0o600); err != nil {
+	if err := cli.WriteNew(private, privPEM, 0o600); err != nil {
 		return fmt.Errorf("make key: %w", err)
 	}
-	if err := writeNew(public, pubPEM, 0o644); err != nil {
+	if err := cli.WriteNew(public, pubPEM, 0o644); err != nil {
 		os.Remove(private)
 		return fmt.Errorf("make key: %w", err)
 	}
@@ -71,28 +71,4 @@ func (c *command) keygen(ctx context.Context, args []string) (err error) {
 	}
 	fmt.Fprintf(c.Stdout, "private key %s (%s, %s)\npublic key %s\nkey id %s\n", private, *algorithm, how, public, id)
 	return nil
-}
-
-// writeNew writes a file that must not be there yet.
-func writeNew(path string, b []byte, perm os.FileMode) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(path)
-		}
-	}()
-	if err := f.Chmod(perm); err != nil { // whatever the umask
-		return err
-	}
-	if _, err := f.Write(b); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return f.Close()
 }
