@@ -61,7 +61,7 @@ func (f *File) apply(ctx context.Context, img *Image, sources []string, path str
 
 // fill makes an image in out and reads it back.
 func (f *File) fill(ctx context.Context, img *Image, sources []string, out readWriterAt, progress func(done, total int64)) (Applied, error) {
-	d, err := NewDecoder()
+	d, err := NewDecoder(f.Manifest)
 	if err != nil {
 		return Applied{}, err
 	}

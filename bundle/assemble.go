@@ -22,6 +22,9 @@ func (b *builder) assemble(ctx context.Context, out string, m *Manifest, images 
 		m.Documents = append(m.Documents, d.Document)
 	}
 	m.place()
+	if err := b.conceal(m, images); err != nil {
+		return err
+	}
 	payload, err := m.Marshal()
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/updaterd/updaterd/bundle/delta"
+	"github.com/updaterd/updaterd/bundle/seal"
 	"github.com/updaterd/updaterd/sign"
 )
 
@@ -46,6 +47,11 @@ type Spec struct {
 	// Unsigned makes a bundle without a signature, which no device accepts, in
 	// place of Signers: see [Draft].
 	Unsigned bool
+	// Recipients are whom the images are encrypted for. If there are none, anybody
+	// can read them. With them the same Spec gives other bytes each time.
+	Recipients []*seal.Recipient
+	// Identities open sources that are bundles and encrypted.
+	Identities []*seal.Identity
 	// Policy is for sources that are bundles. Nil believes nobody.
 	Policy *sign.Policy
 	// Workers is the number of chunks encoded at once; 0 means all cores.
@@ -106,6 +112,9 @@ func build(ctx context.Context, out string, s Spec) error {
 	if err := b.compressor(ctx, m); err != nil {
 		return err
 	}
+	if err := b.encrypt(m); err != nil {
+		return err
+	}
 	if err := b.precheck(m); err != nil {
 		return err
 	}
@@ -124,6 +133,7 @@ func build(ctx context.Context, out string, s Spec) error {
 type builder struct {
 	Spec
 	newCompressor func() (compressor, error)
+	key           *seal.Key // nil if nothing is encrypted
 	inputs        []imageInput
 	spool         *spool
 	documents     []builtDocument
@@ -294,16 +304,18 @@ func (b *builder) precheck(m *Manifest) error {
 	for i := range b.inputs {
 		in := &b.inputs[i]
 		img := Image{Class: in.Class, Size: in.size, BuildID: in.BuildID, ChunkSize: b.ChunkSize}
+		var n int64
 		if b.ChunkSize >= MinChunkSize {
-			img.Chunks.Length = DigestSize * int64(img.ChunkCount())
+			n = int64(img.ChunkCount())
 		}
+		img.Chunks.Length = n*DigestSize + m.overhead()
 		for k, src := range in.sources {
 			source := &Source{Digest: Digest{byte(k)}, Size: src.size, BuildID: in.Deltas[k].BuildID}
 			img.Recipes = append(img.Recipes, Recipe{Kind: KindDelta, Source: source})
 		}
 		img.Recipes = append(img.Recipes, Recipe{Kind: KindFull, Prefix: b.Prefix})
 		for k := range img.Recipes {
-			img.Recipes[k].Table.Length = img.Chunks.Length / DigestSize * EntrySize
+			img.Recipes[k].Table.Length = n*EntrySize + m.overhead()
 		}
 		trial.Images = append(trial.Images, img)
 	}

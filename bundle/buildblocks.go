@@ -134,7 +134,7 @@ func newFrameWorker(frame int, chunks []Digest) (chunkWorker, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := NewDecoder()
+	d, err := NewDecoder(nil)
 	if err != nil {
 		z.Close()
 		return nil, err

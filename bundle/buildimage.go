@@ -26,6 +26,7 @@ type builtRecipe struct {
 	start   int64
 	length  int64
 	prefix  int64 // 0 if no chunk is Prefixed
+	sealed  []piece
 }
 
 // image encodes one image: the full recipe first, because a delta takes a chunk
@@ -154,7 +155,7 @@ func (b *builder) delta(ctx context.Context, in *imageInput, k int, digests []Di
 	p := &pipeline{
 		image: in.input, chunkSize: b.ChunkSize, workers: b.Workers,
 		newWorker: func() (chunkWorker, error) {
-			d, err := NewDecoder()
+			d, err := NewDecoder(nil)
 			if err != nil {
 				return nil, err
 			}

@@ -26,7 +26,7 @@ type Checked struct {
 // no source, and compares each image that the full recipe yields with its digest,
 // and the provenance with what it is about.
 func (f *File) Check(ctx context.Context, progress func(done, total int64)) ([]Checked, error) {
-	d, err := NewDecoder()
+	d, err := NewDecoder(f.Manifest)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/updaterd/updaterd/bundle/delta"
+	"github.com/updaterd/updaterd/bundle/seal"
 )
 
 // A Decoder turns encoded chunks into content. It is for one goroutine, and
@@ -15,10 +16,12 @@ import (
 type Decoder struct {
 	zstd  *zstd.Decoder
 	patch *delta.Applier
+	key   *seal.Key // nil if nothing is sealed
 }
 
-// NewDecoder returns a Decoder that is to be closed.
-func NewDecoder() (*Decoder, error) {
+// NewDecoder returns a Decoder for what is in a bundle, which must be unlocked. It
+// is to be closed. Nil is for what is not encrypted.
+func NewDecoder(m *Manifest) (*Decoder, error) {
 	z, err := zstd.NewReader(nil,
 		zstd.WithDecoderConcurrency(1),
 		zstd.WithDecoderLowmem(true),
@@ -35,7 +38,11 @@ func NewDecoder() (*Decoder, error) {
 		z.Close()
 		return nil, err
 	}
-	return &Decoder{zstd: z, patch: p}, nil
+	d := &Decoder{zstd: z, patch: p}
+	if m != nil {
+		d.key = m.Images[0].key // of all images
+	}
+	return d, nil
 }
 
 // A Basis is what a chunk is made from besides its encoded bytes. Most chunks
@@ -56,7 +63,8 @@ func (d *Decoder) Close() {
 }
 
 // Decode makes one chunk: enc are the encoded bytes, e their entry, want the
-// chunk's digest, and dst is as long as the chunk.
+// chunk's digest, and dst is as long as the chunk. What is sealed is opened in
+// place: then enc is not what it was.
 //
 // Bytes that do not match e are ErrEncoded and are not looked at any further. A
 // patch that does not yield the chunk is ErrSource. Anything else that does not
@@ -68,7 +76,7 @@ func (d *Decoder) Decode(dst []byte, want Digest, e Entry, enc []byte, from Basi
 	if got := Sum(enc); got != e.Digest {
 		return fmt.Errorf("decode chunk: %w: digest is %v, the table says %v", ErrEncoded, got, e.Digest)
 	}
-	if err := d.expand(dst, e.Kind, enc, from); err != nil {
+	if err := d.expand(dst, e.Kind, enc, e.Offset, from); err != nil {
 		return fmt.Errorf("decode chunk: %w", err)
 	}
 	if got := Sum(dst); got != want {
@@ -83,19 +91,26 @@ func (d *Decoder) Decode(dst []byte, want Digest, e Entry, enc []byte, from Basi
 
 // DecodeFrame makes one frame of a chunk: enc are its encoded bytes, prefix is
 // what [Window.FramePrefix] says, and dst is as long as the frame. Bytes that are
-// not the signed ones are ErrEncoded, as in Decode. What comes out is good only
+// not the signed ones are ErrEncoded, as in Decode, and what is sealed is opened in
+// place, too. What comes out is good only
 // if the whole chunk has its digest.
 func (d *Decoder) DecodeFrame(dst []byte, f Frame, enc, prefix []byte) error {
 	if err := f.check(enc); err != nil {
 		return fmt.Errorf("decode frame: %w", err)
 	}
-	if err := d.expand(dst, f.Kind, enc, Basis{Prefix: prefix}); err != nil {
+	if err := d.expand(dst, f.Kind, enc, f.Offset, Basis{Prefix: prefix}); err != nil {
 		return fmt.Errorf("decode frame: %w", err)
 	}
 	return nil
 }
 
-func (d *Decoder) expand(dst []byte, kind Encoding, enc []byte, from Basis) error {
+// expand makes content of authentic bytes that lie at an offset of the payload.
+func (d *Decoder) expand(dst []byte, kind Encoding, enc []byte, at int64, from Basis) (err error) {
+	if d.key != nil && len(enc) > 0 {
+		if enc, err = d.key.Open(enc[:0], enc, at); err != nil {
+			return fmt.Errorf("%w: %w", ErrContent, err)
+		}
+	}
 	switch kind {
 	case Zero:
 		clear(dst)

@@ -17,7 +17,7 @@ import (
 
 func newTestDecoder(t testing.TB) *Decoder {
 	t.Helper()
-	d, err := NewDecoder()
+	d, err := NewDecoder(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func newFullWorker(newCompressor func() (compressor, error)) (chunkWorker, error
 	if err != nil {
 		return nil, err
 	}
-	d, err := NewDecoder()
+	d, err := NewDecoder(nil)
 	if err != nil {
 		c.close()
 		return nil, err

@@ -85,7 +85,8 @@ func (t *FrameTable) parse(chunks []Digest) error {
 	if t.r.Kind != KindBlocks || len(chunks) != t.img.ChunkCount() {
 		return malformed("it is none of frames, or of another image")
 	}
-	if err := t.r.Table.check(t.table); err != nil {
+	var err error
+	if t.table, err = t.img.open(t.r.Table, t.table); err != nil {
 		return err
 	}
 	zero := zeroDigests(t.img)
@@ -104,7 +105,7 @@ func (t *FrameTable) parse(chunks []Digest) error {
 	for i := range Order(len(chunks)) {
 		t.spans[i].data = next
 		for k, f := range t.Frames(i) {
-			if err := f.validate(t.r, i, k, t.img.FrameLength(t.r, i, k)); err != nil {
+			if err := f.validate(t.r, i, k, t.img.FrameLength(t.r, i, k), t.img.overhead()); err != nil {
 				return fmt.Errorf("chunk %d, frame %d: %w", i, k, err)
 			}
 			next += int64(f.Length)
@@ -151,6 +152,11 @@ func (t *FrameTable) Frame(i, k int) Frame {
 		return Frame{Offset: next}
 	}
 	return parseFrame(entries, next)
+}
+
+// entry is what the table has of frame k of chunk i, which is not all zeros.
+func (t *FrameTable) entry(i, k int) []byte {
+	return t.table[(t.spans[i].entry+k)*FrameEntrySize:][:FrameEntrySize]
 }
 
 // Zero tells whether chunk i is all zeros.
@@ -200,21 +206,22 @@ func appendFrame(b []byte, f Frame) []byte {
 	return append(b, f.digest[:]...)
 }
 
-// validate checks frame k of chunk i, which is n bytes long.
-func (f Frame) validate(r *Recipe, i, k, n int) error {
-	ok := false
+// validate checks frame k of chunk i, which is n bytes long, and whose encoded
+// bytes are longer by overhead if there are any.
+func (f Frame) validate(r *Recipe, i, k, n, overhead int) error {
+	ok, length := false, f.Length-overhead
 	switch f.Kind {
 	case Zero:
 		ok = f.check(nil) == nil
 	case Raw:
-		ok = f.Length == n
+		ok = length == n
 	case Zstd:
-		ok = f.Length > 0 && f.Length < n
+		ok = length > 0 && length < n
 	case Prefixed:
 		if r.Prefix == 0 || i == 0 || i == 1 && k == 0 {
 			return malformed("%v, but there is no prefix", f.Kind)
 		}
-		ok = f.Length > 0 && f.Length < n
+		ok = length > 0 && length < n
 	default:
 		return malformed("unknown %v", f.Kind)
 	}

@@ -381,14 +381,14 @@ func TestBlocksOrDelta(t *testing.T) {
 // However large an image is, its frames are not too many.
 func TestFrameOf(t *testing.T) {
 	odd := &Recipe{Kind: KindBlocks, Frame: 3 * MinFrame}
-	if err := odd.validateTable(&Image{Size: 1, ChunkSize: DefaultChunkSize}); err == nil {
+	if err := odd.validateTable(&Image{Size: 1, ChunkSize: DefaultChunkSize}, 0); err == nil {
 		t.Error("frames may be three blocks long")
 	}
 	for _, chunk := range []int64{MinChunkSize, DefaultChunkSize, MaxChunkSize} {
 		for _, size := range []int64{1, DefaultFrame * MaxFrames, DefaultFrame*MaxFrames + 1, MaxChunks * chunk} {
 			img := &Image{Size: min(size, MaxChunks*chunk), ChunkSize: chunk}
 			r := &Recipe{Kind: KindBlocks, Frame: frameOf(img.Size, chunk)}
-			if err := r.validateTable(img); err != nil {
+			if err := r.validateTable(img, 0); err != nil {
 				t.Errorf("image of %d bytes in chunks of %d: frames of %d: %v", img.Size, chunk, r.Frame, err)
 			}
 		}

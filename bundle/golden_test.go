@@ -225,7 +225,7 @@ func TestLimitsInTheDescription(t *testing.T) {
 		"Frames of one image": MaxFrames, "Shortest frame, bytes": MinFrame, "Longest frame, bytes": MaxFrame,
 		"Class, characters": maxClass, "Label, characters": maxLabel,
 		"Annotations": maxAnnotations, "Annotation value, bytes": maxAnnotationValue,
-		"Documents": MaxDocuments, "Document, bytes": MaxDocument, "Statement of provenance, bytes": provenance.MaxSize,
+		"Recipients": MaxRecipients, "Documents": MaxDocuments, "Document, bytes": MaxDocument, "Statement of provenance, bytes": provenance.MaxSize,
 	} {
 		if row := fmt.Sprintf("| %s | %d |", what, limit); !strings.Contains(doc, row) {
 			t.Errorf("%s lacks the row %q", formatDoc, row)

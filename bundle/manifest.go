@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/updaterd/updaterd/bundle/canonical"
+	"github.com/updaterd/updaterd/bundle/seal"
 )
 
 // PayloadType is the DSSE payload type of a manifest.
@@ -19,7 +20,7 @@ const Format = 1
 // JSON: docs/bundle-format.md#manifest.
 type Manifest struct {
 	Format int `json:"format"`
-	// Requires lists the features a reader must know; there are none yet.
+	// Requires lists the features a reader must know: RequiresEncryption is one.
 	Requires []string `json:"requires,omitempty"`
 	// Compatible lists the kinds of device this release is for.
 	Compatible []string `json:"compatible"`
@@ -32,7 +33,9 @@ type Manifest struct {
 	Floor uint64 `json:"floor"`
 	// Created is the signed time, in UTC and whole seconds.
 	Created time.Time `json:"created"`
-	Images  []Image   `json:"images"`
+	// Encryption is nil if anybody may read the images.
+	Encryption *Encryption `json:"encryption,omitempty"`
+	Images     []Image     `json:"images"`
 	// Documents are files about the release. A device accounts for their bytes
 	// and fetches none of them.
 	Documents []Document `json:"documents,omitempty"`
@@ -55,6 +58,9 @@ type Image struct {
 	// Recipes lists any number of deltas, then at most one blocks recipe, and
 	// then exactly one full recipe.
 	Recipes []Recipe `json:"recipes"`
+
+	// key opens what is sealed; nil if nothing is. See Manifest.Unlock.
+	key *seal.Key
 }
 
 // A Recipe is one way to make an image's chunks.
@@ -193,6 +199,9 @@ func ParseManifest(b []byte) (*Manifest, error) {
 	}
 	if err := m.validate(); err != nil {
 		return nil, fmt.Errorf("read manifest: %w: %v", ErrMalformed, err)
+	}
+	if m.Encryption != nil {
+		m.setKey(new(seal.Key)) // locked
 	}
 	return m, nil
 }

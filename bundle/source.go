@@ -46,6 +46,9 @@ func (b *builder) openBundle(f *os.File, class, out string) (input, error) {
 	if err != nil {
 		return input{}, err
 	}
+	if err := file.Manifest.Unlock(b.Identities...); err != nil {
+		return input{}, err
+	}
 	img := file.Manifest.Image(class)
 	if img == nil {
 		return input{}, fmt.Errorf("there is no image of class %q in it; it has %s", class, file.Manifest.classes())

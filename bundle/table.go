@@ -76,7 +76,8 @@ func Order(n int) iter.Seq[int] {
 // ParseChunks checks an image's chunk table against its digest and returns the
 // digest of every chunk. The result shares no memory with b.
 func ParseChunks(img *Image, b []byte) ([]Digest, error) {
-	if err := img.Chunks.check(b); err != nil {
+	b, err := img.open(img.Chunks, b)
+	if err != nil {
 		return nil, fmt.Errorf("read chunk table of image %q: %w", img.Class, err)
 	}
 	if len(b) != img.ChunkCount()*DigestSize {
@@ -101,7 +102,8 @@ func ParseTable(img *Image, r *Recipe, b []byte) ([]Entry, error) {
 }
 
 func parseTable(img *Image, r *Recipe, b []byte) ([]Entry, error) {
-	if err := r.Table.check(b); err != nil {
+	b, err := img.open(r.Table, b)
+	if err != nil {
 		return nil, err
 	}
 	n := img.ChunkCount()
@@ -114,7 +116,7 @@ func parseTable(img *Image, r *Recipe, b []byte) ([]Entry, error) {
 		raw := b[i*EntrySize:]
 		word := binary.LittleEndian.Uint32(raw)
 		e := Entry{Kind: Encoding(word >> 24), Offset: next, Length: int(word & maxLength), Digest: Digest(raw[4:])}
-		if err := e.validate(r, i, img.ChunkLength(i)); err != nil {
+		if err := e.validate(r, i, img.ChunkLength(i), img.overhead()); err != nil {
 			return nil, fmt.Errorf("chunk %d: %w", i, err)
 		}
 		entries[i] = e
@@ -126,25 +128,27 @@ func parseTable(img *Image, r *Recipe, b []byte) ([]Entry, error) {
 	return entries, nil
 }
 
-func (e Entry) validate(r *Recipe, i, chunk int) error {
-	ok := false
+// validate checks the entry of chunk i, whose encoded bytes are longer by overhead
+// if there are any.
+func (e Entry) validate(r *Recipe, i, chunk, overhead int) error {
+	ok, n := false, e.Length-overhead
 	switch e.Kind {
 	case Zero:
 		ok = e.Length == 0 && e.Digest == Sum(nil)
 	case Raw:
-		ok = e.Length == chunk
+		ok = n == chunk
 	case Zstd:
-		ok = e.Length > 0 && e.Length < chunk
+		ok = n > 0 && n < chunk
 	case Patch:
 		if r.Kind != KindDelta {
 			return malformed("a patch in a %s recipe", r.Kind)
 		}
-		ok = e.Length > 0 && e.Length < chunk
+		ok = n > 0 && n < chunk
 	case Prefixed:
 		if r.Prefix == 0 || i < firstPrefixed {
 			return malformed("%v, but there is no prefix", e.Kind)
 		}
-		ok = e.Length > 0 && e.Length < chunk
+		ok = n > 0 && n < chunk
 	default:
 		return malformed("unknown %v", e.Kind)
 	}

@@ -51,8 +51,8 @@ func (m *Manifest) validate() error {
 	if m.Format != Format {
 		return fmt.Errorf("format %d, this program reads %d; update it first", m.Format, Format)
 	}
-	if len(m.Requires) > 0 {
-		return fmt.Errorf("requires the feature %.64q, which this program does not know; update it first", m.Requires[0])
+	if err := m.validateEncryption(); err != nil {
+		return err
 	}
 	if err := CheckRelease(m.Compatible, m.Version); err != nil {
 		return err
@@ -77,7 +77,7 @@ func (m *Manifest) validate() error {
 	classes := make(map[string]bool)
 	for i := range m.Images {
 		img := &m.Images[i]
-		if err := img.validate(); err != nil {
+		if err := img.validate(m.overhead()); err != nil {
 			return err
 		}
 		if classes[img.Class] {
@@ -114,7 +114,8 @@ func checkDocuments(documents []Document) error {
 	return nil
 }
 
-func (img *Image) validate() error {
+// validate checks an image, of whose encoded pieces each is longer by overhead.
+func (img *Image) validate(overhead int64) error {
 	if err := checkWord("class", img.Class, maxClass, lower+digits, "-"); err != nil {
 		return err
 	}
@@ -130,8 +131,8 @@ func (img *Image) validate() error {
 		}
 	}
 	n := int64(img.ChunkCount())
-	if img.Chunks.Length != n*DigestSize {
-		return fmt.Errorf("image %q: chunk table of %d bytes, want %d for %d chunks", img.Class, img.Chunks.Length, n*DigestSize, n)
+	if want := n*DigestSize + overhead; img.Chunks.Length != want {
+		return fmt.Errorf("image %q: chunk table of %d bytes, want %d for %d chunks", img.Class, img.Chunks.Length, want, n)
 	}
 	if len(img.Recipes) == 0 || len(img.Recipes) > MaxRecipes {
 		return fmt.Errorf("image %q: %d recipes, want 1 to %d", img.Class, len(img.Recipes), MaxRecipes)
@@ -139,7 +140,7 @@ func (img *Image) validate() error {
 	sources := make(map[Digest]bool)
 	for i := range img.Recipes {
 		r := &img.Recipes[i]
-		if err := r.validate(img, i); err != nil {
+		if err := r.validate(img, i, overhead); err != nil {
 			return fmt.Errorf("image %q: recipe %d: %w", img.Class, i, err)
 		}
 		if r.Source == nil {
@@ -154,7 +155,7 @@ func (img *Image) validate() error {
 }
 
 // validate checks recipe i of an image.
-func (r *Recipe) validate(img *Image, i int) error {
+func (r *Recipe) validate(img *Image, i int, overhead int64) error {
 	left := len(img.Recipes) - i
 	switch {
 	case !slices.Contains(kinds, r.Kind):
@@ -179,32 +180,41 @@ func (r *Recipe) validate(img *Image, i int) error {
 	if r.Prefix < 0 || r.Prefix > MaxPrefix {
 		return fmt.Errorf("prefix of %d bytes, want at most %d", r.Prefix, MaxPrefix)
 	}
-	if err := r.validateTable(img); err != nil {
+	if err := r.validateTable(img, r.Table.Length-overhead); err != nil {
 		return err
 	}
 	// An encoded chunk is never longer than the chunk, so neither is the data.
-	if r.Data.Length < 0 || r.Data.Length > img.Size {
+	if r.Data.Length < 0 || r.Data.Length > img.Size+r.units(img)*overhead {
 		return fmt.Errorf("data of %d bytes for an image of %d", r.Data.Length, img.Size)
 	}
 	return nil
 }
 
-func (r *Recipe) validateTable(img *Image) error {
+// units is how many pieces the data can have at most.
+func (r *Recipe) units(img *Image) int64 {
+	if r.Kind == KindBlocks {
+		return (img.Size-1)/r.Frame + 1
+	}
+	return int64(img.ChunkCount())
+}
+
+// validateTable checks a table that holds n bytes.
+func (r *Recipe) validateTable(img *Image, n int64) error {
 	if r.Kind != KindBlocks {
-		if want := int64(img.ChunkCount()) * EntrySize; r.Table.Length != want {
-			return fmt.Errorf("table of %d bytes, want %d", r.Table.Length, want)
+		if want := int64(img.ChunkCount()) * EntrySize; n != want {
+			return fmt.Errorf("table of %d bytes, want %d", n, want)
 		}
 		return nil
 	}
 	if f := r.Frame; f < MinFrame || f > min(MaxFrame, img.ChunkSize) || f&(f-1) != 0 {
 		return fmt.Errorf("frame of %d bytes, want a power of two from %d to %d, and no more than a chunk", f, MinFrame, MaxFrame)
 	}
-	frames := (img.Size-1)/r.Frame + 1
+	frames := r.units(img)
 	if frames > MaxFrames {
 		return fmt.Errorf("%d frames, at most %d; make them longer", frames, MaxFrames)
 	}
 	// Chunks that are all zeros have no entries.
-	if n := r.Table.Length; n < 0 || n > frames*FrameEntrySize || n%FrameEntrySize != 0 {
+	if n < 0 || n > frames*FrameEntrySize || n%FrameEntrySize != 0 {
 		return fmt.Errorf("table of %d bytes, want a multiple of %d and at most %d", n, FrameEntrySize, frames*FrameEntrySize)
 	}
 	return nil

@@ -16,7 +16,8 @@ Makes an image from a bundle as a device does. With --source it takes the delta
 for that older image, or, if there is none and the bundle has a blocks recipe,
 what all sources have of the new image. A chunk that does not come out right,
 because the source was touched, comes from the bundle alone. Tells how many
-chunks that were and the bytes a device would have downloaded.
+chunks that were and the bytes a device would have downloaded. An encrypted
+bundle needs the --identity of one of its recipients.
 
   updater-bundle apply --keyring keys/ --image rootfs --source v1.1.ext4 -o v1.2.ext4 demo-1.2.0.upb
 `
@@ -28,7 +29,7 @@ func (c *command) apply(ctx context.Context, args []string) error {
 	f.Var(&sources, "source", "`OLDFILE`: an older image; may be given again; without it the full recipe is taken")
 	out := f.String("o", "", "write the image to `OUT`")
 	f.StringVar(out, "out", "", "`OUT`: the same as -o")
-	trust := cli.TrustOptions(f)
+	trust, ids := cli.TrustOptions(f), identityOptions(f)
 	operands, err := c.Parse(f, args, "FILE")
 	if err != nil {
 		return err
@@ -44,6 +45,9 @@ func (c *command) apply(ctx context.Context, args []string) error {
 		return err
 	}
 	defer file.Close()
+	if err := ids.unlock(file.Manifest); err != nil {
+		return err
+	}
 	report, end := c.progress("applying")
 	a, err := file.Apply(ctx, *class, sources, *out, report)
 	end()

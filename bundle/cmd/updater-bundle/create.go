@@ -40,6 +40,11 @@ download: a bill of materials (SPDX or CycloneDX), and a statement of provenance
 (in-toto, SLSA) about the images and what they were made from. Nothing of it is
 guessed; docs/evidence.md has what to give in CI.
 
+--recipient encrypts the images: who has the identity of a recipient reads them,
+and nobody else. Documents stay readable for all. With it the same input gives
+other bytes each time. A --delta-from bundle that is encrypted needs --identity.
+docs/encryption.md has what this protects and what not.
+
 The build id of an image is BUILD_ID of the os-release found in it, which must
 have an ID too. Compressed file systems hide it: then give it yourself.
 
@@ -69,8 +74,9 @@ func (c *command) create(ctx context.Context, args []string) error {
 	f.StringVar(&o.origin.Source, "source-uri", "", "`URI` of the source that the images were built from, for the provenance")
 	f.StringVar(&o.origin.Revision, "source-revision", "", "git `COMMIT` of that source")
 	out := f.String("o", "", "write the bundle to `OUT`")
+	f.Var(&o.recipients, "recipient", "`FILE` of whom to encrypt the images for; may be given again")
 	unsigned := f.Bool("unsigned", false, "leave the bundle without a signature; no device accepts it until it is signed")
-	keys, trust := cli.KeyOptions(f), cli.TrustOptions(f)
+	keys, trust, ids := cli.KeyOptions(f), cli.TrustOptions(f), identityOptions(f)
 	if _, err := c.Parse(f, args); err != nil {
 		return err
 	}
@@ -102,6 +108,12 @@ func (c *command) create(ctx context.Context, args []string) error {
 		return cli.Misuse("%v", err)
 	}
 	if err := trust.Check(); err != nil {
+		return err
+	}
+	if spec.Recipients, err = recipients(o.recipients); err != nil {
+		return err
+	}
+	if spec.Identities, err = ids.load(); err != nil {
 		return err
 	}
 	if o.origin.Builder != "" {
@@ -171,12 +183,12 @@ func (c *command) describe(path string) error {
 }
 
 type createOptions struct {
-	compatible, images, deltas, buildIDs, annotations cli.List
-	version, channel, created, compressor, sbom       string
-	origin                                            bundle.Origin
-	sequence, floor                                   uint64
-	chunkSize                                         int64
-	blocks                                            bool
+	compatible, images, deltas, buildIDs, annotations, recipients cli.List
+	version, channel, created, compressor, sbom                   string
+	origin                                                        bundle.Origin
+	sequence, floor                                               uint64
+	chunkSize                                                     int64
+	blocks                                                        bool
 }
 
 func (o *createOptions) spec(sequenceSet bool, getenv func(string) (string, bool)) (bundle.Spec, error) {

@@ -79,20 +79,22 @@ type about struct {
 	Verified bool     `json:"verified"`
 	KeyIDs   []string `json:"key_ids"` // that signed it, if verified
 	// Digest identifies the release; a policy denies it by this.
-	Digest       string            `json:"digest"`
-	FileSize     int64             `json:"file_size"`
-	EnvelopeSize int64             `json:"envelope_size"` // header included
-	Format       int               `json:"format"`
-	Version      string            `json:"version"`
-	Channel      string            `json:"channel,omitempty"`
-	Sequence     uint64            `json:"sequence"`
-	Floor        uint64            `json:"floor"`
-	Created      time.Time         `json:"created"`
-	Compatible   []string          `json:"compatible"`
-	Annotations  map[string]string `json:"annotations,omitempty"`
-	Images       []aboutImage      `json:"images"`
-	Documents    []aboutDocument   `json:"documents,omitempty"`
-	Provenance   *aboutProvenance  `json:"provenance,omitempty"`
+	Digest       string    `json:"digest"`
+	FileSize     int64     `json:"file_size"`
+	EnvelopeSize int64     `json:"envelope_size"` // header included
+	Format       int       `json:"format"`
+	Version      string    `json:"version"`
+	Channel      string    `json:"channel,omitempty"`
+	Sequence     uint64    `json:"sequence"`
+	Floor        uint64    `json:"floor"`
+	Created      time.Time `json:"created"`
+	Compatible   []string  `json:"compatible"`
+	// Recipients are the ids of whom the images are encrypted for.
+	Recipients  []string          `json:"recipients,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Images      []aboutImage      `json:"images"`
+	Documents   []aboutDocument   `json:"documents,omitempty"`
+	Provenance  *aboutProvenance  `json:"provenance,omitempty"`
 
 	manifest   *bundle.Manifest
 	signatures int // that nobody checked
@@ -179,6 +181,11 @@ func describeManifest(m *bundle.Manifest, head int64) *about {
 		Format: m.Format, Version: m.Version, Channel: m.Channel, Sequence: m.Sequence, Floor: m.Floor,
 		Created: m.Created, Compatible: m.Compatible, Annotations: m.Annotations, manifest: m,
 	}
+	if m.Encryption != nil {
+		for _, r := range m.Encryption.Recipients {
+			a.Recipients = append(a.Recipients, r.ID)
+		}
+	}
 	for i := range m.Images {
 		img := &m.Images[i]
 		one := aboutImage{
@@ -227,6 +234,9 @@ func printAbout(out io.Writer, a *about) {
 	fmt.Fprintf(w, "floor\t%d\n", a.Floor)
 	fmt.Fprintf(w, "created\t%s\n", a.Created.Format(time.RFC3339))
 	fmt.Fprintf(w, "compatible\t%s\n", strings.Join(a.Compatible, ", "))
+	for _, id := range a.Recipients {
+		fmt.Fprintf(w, "encrypted for\t%s\n", id)
+	}
 	fmt.Fprintf(w, "digest\t%s\n", a.Digest)
 	fmt.Fprintf(w, "file\t%d bytes, %d of them header and envelope\n", a.FileSize, a.EnvelopeSize)
 	for _, k := range sortedKeys(a.Annotations) {

@@ -36,10 +36,11 @@ Commands:
   attach    put signatures that were made elsewhere into a bundle
   resign    sign a bundle anew, or add a signature
   channel   state which releases a channel offers, and until when that holds
+  keygen    make what a bundle is encrypted for
   serve     serve a directory over HTTP, for trying things out
 
 "updater-bundle help COMMAND" tells more about one of them and gives an example.
-Keys are made by updater-sign.
+Keys that sign are made by updater-sign.
 
 ` + cli.PassphraseHelp
 
@@ -66,7 +67,7 @@ func (c *command) commands() map[string]cli.Command {
 		"create": c.create, "diff": c.diff, "info": c.info, "verify": c.verify,
 		"apply": c.apply, "extract": c.extract, "sign": c.sign, "manifest": c.manifest,
 		"attach": c.attach, "resign": c.resign,
-		"channel": c.channel, "serve": c.serve,
+		"channel": c.channel, "keygen": c.keygen, "serve": c.serve,
 	}
 }
 
@@ -95,6 +96,8 @@ func hint(err error) string {
 		return "sign it first (updater-bundle help sign)"
 	case errors.Is(err, sign.ErrUntrusted):
 		return "check that the keyring holds the public key of who made this bundle (updater-bundle info shows the bundle unverified)"
+	case errors.Is(err, bundle.ErrLocked):
+		return "give the --identity of one of its recipients (updater-bundle info lists them)"
 	case errors.Is(err, bundle.ErrTruncated), errors.Is(err, bundle.ErrEncoded):
 		return "the file was damaged on its way; copy or download it again"
 	case errors.Is(err, bundle.ErrTrailing):

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 
 func TestScripts(t *testing.T) {
 	clitest.Run(t, map[string]clitest.Command{
-		"key": key, "seal": seal, "image": image, "flip": flip, "grow": grow,
+		"key": key, "seal": sealFile, "image": image, "flip": flip, "grow": grow,
 		"fill": fill, "gzip": gzipFile, "tree": tree, "ext4": ext4,
 	})
 }
@@ -55,8 +55,8 @@ func key(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(name+".keys/"+name+".pub"), public, 0o600))
 }
 
-// seal NAME MANIFEST OUT: NAME.key signs a manifest, as updater-sign does elsewhere.
-func seal(ts *testscript.TestScript, _ bool, args []string) {
+// sealFile NAME MANIFEST OUT: NAME.key signs a manifest, as updater-sign does elsewhere.
+func sealFile(ts *testscript.TestScript, _ bool, args []string) {
 	signer, err := sign.LoadSigner(context.Background(), ts.MkAbs(args[0]+".key"), nil)
 	ts.Check(err)
 	payload, err := os.ReadFile(ts.MkAbs(args[1]))

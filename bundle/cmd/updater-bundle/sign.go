@@ -18,7 +18,8 @@ const aboutSign = `Usage: updater-bundle sign --key KEY [--key KEY]... [--review
 Signs a bundle that was made by "create --unsigned". Your signature vouches for
 the release, so every byte of the bundle is compared with its manifest first;
 who made it, nobody can check. With --review it shows what "info" shows, and
-asks. OUT may be FILE itself.
+asks. An encrypted bundle needs the --identity of one of its recipients. OUT may
+be FILE itself.
 
 Where the key is on a machine that no bundle gets to, use "manifest" and
 "attach". A bundle that has a signature is signed by "resign".
@@ -29,7 +30,7 @@ Where the key is on a machine that no bundle gets to, use "manifest" and
 func (c *command) sign(ctx context.Context, args []string) error {
 	f := c.Flags("sign", aboutSign)
 	out := f.String("o", "", "write the bundle to `OUT`")
-	keys, look := cli.KeyOptions(f), cli.ReviewOptions(f)
+	keys, look, ids := cli.KeyOptions(f), cli.ReviewOptions(f), identityOptions(f)
 	operands, err := c.Parse(f, args, "FILE")
 	if err != nil {
 		return err
@@ -47,6 +48,9 @@ func (c *command) sign(ctx context.Context, args []string) error {
 	defer draft.Close()
 	if draft.Signatures > 0 {
 		return fmt.Errorf("sign %s: it is signed already; updater-bundle resign makes sure by whom, and signs it anew", operands[0])
+	}
+	if err := ids.unlock(draft.Manifest); err != nil {
+		return fmt.Errorf("sign %s: %w", operands[0], err)
 	}
 	report, end := c.progress("verifying")
 	_, err = draft.Check(ctx, report)

@@ -18,7 +18,8 @@ Checks all that can be checked without a device: the signatures, that every
 byte of the file is accounted for, that every encoded chunk of every recipe is
 the one that was signed, that every chunk which needs no source decodes to its
 digest, and that the full recipe yields each whole image. What a patch yields
-shows only with its source: see "updater-bundle apply".
+shows only with its source: see "updater-bundle apply". An encrypted bundle
+needs the --identity of one of its recipients.
 
   updater-bundle verify --keyring keys/ demo-1.2.0.upb
 `
@@ -26,7 +27,7 @@ shows only with its source: see "updater-bundle apply".
 func (c *command) verify(ctx context.Context, args []string) error {
 	f := c.Flags("verify", aboutVerify)
 	asJSON := f.Bool("json", false, "print JSON")
-	trust := cli.TrustOptions(f)
+	trust, ids := cli.TrustOptions(f), identityOptions(f)
 	operands, err := c.Parse(f, args, "FILE")
 	if err != nil {
 		return err
@@ -39,6 +40,9 @@ func (c *command) verify(ctx context.Context, args []string) error {
 		return err
 	}
 	defer file.Close()
+	if err := ids.unlock(file.Manifest); err != nil {
+		return fmt.Errorf("verify %s: %w", operands[0], err)
+	}
 	report, end := c.progress("verifying")
 	checked, err := file.Check(ctx, report)
 	end()

@@ -88,7 +88,7 @@ type slot struct {
 // its first block before every slot has been read back.
 func (w *work) run(ctx context.Context) (err error) {
 	defer w.close()
-	if w.dec, err = bundle.NewDecoder(); err != nil {
+	if w.dec, err = bundle.NewDecoder(w.p.verified.Manifest); err != nil {
 		return err
 	}
 	if w.p.key.mode == ModeStream {
@@ -100,7 +100,7 @@ func (w *work) run(ctx context.Context) (err error) {
 	var content, encoded, behind int64
 	for _, img := range w.p.images {
 		content = max(content, img.window())
-		encoded = max(encoded, img.ChunkSize)
+		encoded = max(encoded, img.MaxEncoded())
 		// A chunk that is made of frames waits for the one before it anyway.
 		if img.ChunkSize <= behindLimit && img.recipe.Kind != bundle.KindBlocks {
 			behind = max(behind, img.ChunkSize)

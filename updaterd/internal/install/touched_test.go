@@ -34,7 +34,7 @@ func unfit(t testing.TB, data, source []byte) (list []int) {
 	v, img, rec, entries := recipe(t, data, "delta")
 	off := v.PayloadOffset + img.Chunks.Offset
 	digests := must(bundle.ParseChunks(img, data[off:off+img.Chunks.Length]))
-	d := must(bundle.NewDecoder())
+	d := must(bundle.NewDecoder(nil))
 	defer d.Close()
 	src := bytes.NewReader(source)
 	for i := range bundle.Order(len(entries)) {
