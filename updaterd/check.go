@@ -66,6 +66,7 @@ func checksOf(c *config.Config, root string) []check {
 		check{"kernel panic", func() (string, error) { return checkPanic("/proc/sys/kernel/panic") }},
 		check{"data directory", func() (string, error) { return checkData(c, root) }},
 		check{"floor store", func() (string, error) { return checkFloorStore(c, root) }},
+		check{"identity", func() (string, error) { return checkIdentity(c) }},
 		check{"certificates", func() (string, error) { return checkCertificates(c) }},
 		check{"health commands", func() (string, error) { return checkCommands(c) }},
 		check{"watchdog", func() (string, error) { return checkWatchdog(c) }},
@@ -111,6 +112,18 @@ func checkKeyring(c *config.Config) (string, error) {
 		holds = fmt.Sprintf("%d keys in %s", n, c.Keyring)
 	}
 	return fmt.Sprintf("%s, of which %d must have signed", holds, c.Threshold), nil
+}
+
+func checkIdentity(c *config.Config) (string, error) {
+	read := identity(c)
+	if read == nil {
+		return "none: bundles that are encrypted are refused", nil
+	}
+	id, err := read()
+	if err != nil {
+		return "", faulty("write what \"updater-bundle keygen\" made to it, for root alone to read; bundles that are encrypted are refused without it", "%w", err)
+	}
+	return fmt.Sprintf("reads what is encrypted for recipient %s", id.Recipient().ID()), nil
 }
 
 func checkPolicy(c *config.Config, holds string) (string, error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/updaterd/updaterd/bootctl"
 	"github.com/updaterd/updaterd/bootctl/uboot"
+	"github.com/updaterd/updaterd/bundle/seal"
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 )
@@ -88,6 +89,25 @@ func policyIn(t *testing.T, dir, rule, file string) string {
 	return filepath.Join(dir, "policy.toml")
 }
 
+// identityIn writes an identity, for some to read.
+func identityIn(t *testing.T, dir string, mode os.FileMode) string {
+	t.Helper()
+	id, err := seal.NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := seal.MarshalIdentity(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, dir, "identity", text)
+	path := filepath.Join(dir, "identity")
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func TestEachCheckFindsItsFault(t *testing.T) {
 	for name, tc := range map[string]struct {
 		spoil func(t *testing.T, dir string, c *config.Config)
@@ -111,6 +131,9 @@ func TestEachCheckFindsItsFault(t *testing.T) {
 			c.Channel.Name, c.Channel.URL = "stable", "https://updates.example/stable.channel"
 		}, "keyring", `no rule for class "channel.metadata": the metadata of channel stable are refused`},
 		"good policy":    {func(t *testing.T, dir string, c *config.Config) { c.Policy = policyIn(t, dir, "", "a.pub") }, "", ""},
+		"no identity":    {func(_ *testing.T, dir string, c *config.Config) { c.Identity = dir + "/none" }, "identity", "no such file"},
+		"open identity":  {func(t *testing.T, dir string, c *config.Config) { c.Identity = identityIn(t, dir, 0o644) }, "identity", "chmod 600"},
+		"good identity":  {func(t *testing.T, dir string, c *config.Config) { c.Identity = identityIn(t, dir, 0o600) }, "", ""},
 		"no env config":  {func(t *testing.T, dir string, _ *config.Config) { remove(t, dir, "fw_env.config") }, "boot environment", "no such file"},
 		"bad env config": {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "fw_env.config", []byte("env\n")) }, "boot environment", "line 1"},
 		"no env":         {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "env", make([]byte, 0x2000)) }, "boot environment", "nothing was ever stored"},

@@ -40,7 +40,7 @@ Options:
   --config FILE   the configuration (default /etc/updaterd/updaterd.toml)
   --check         check the configuration, and whether what it names is there and
                   fits: keyring, boot environment, slots, data directory,
-                  certificates, health commands, watchdog. Changes nothing
+                  identity, certificates, health commands, watchdog. Changes nothing
   --print-config  print a configuration with every key, its default and its meaning
   --version       print the version
 

@@ -15,6 +15,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bundle/seal"
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 	"github.com/updaterd/updaterd/updaterd/internal/fetch"
@@ -152,6 +153,7 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		Open:        func(ref string) (install.Remote, error) { return client.Open(ref) },
 		Records:     func() []update.SlotRecord { return updater.Records() },
 		BuildID:     release.BuildID,
+		Identity:    identity(c),
 	})
 	if err != nil {
 		return nil, err
@@ -215,6 +217,14 @@ func policyOf(c *config.Config) (*sign.Policy, error) {
 		return sign.LoadPolicy(c.Policy, keyring)
 	}
 	return keyring.Policy(c.Threshold), nil
+}
+
+// identity reads what encrypted bundles are for; nil if none is configured.
+func identity(c *config.Config) func() (*seal.Identity, error) {
+	if c.Identity == "" {
+		return nil
+	}
+	return func() (*seal.Identity, error) { return seal.LoadIdentity(c.Identity) }
 }
 
 func devices(c *config.Config) map[string]map[bootctl.Slot]string {

@@ -18,6 +18,7 @@ const (
 	UntrustedSignature  ErrorName = "UntrustedSignature"
 	MalformedBundle     ErrorName = "MalformedBundle"
 	NotCompatible       ErrorName = "NotCompatible"
+	NotARecipient       ErrorName = "NotARecipient"
 	TooLarge            ErrorName = "TooLarge"
 	BelowFloor          ErrorName = "BelowFloor"
 	KnownBad            ErrorName = "KnownBad"
@@ -47,7 +48,7 @@ const Unreachable ErrorName = "Unreachable"
 // Names lists every name that updaterd gives, in the order of docs/errors.md.
 func Names() []ErrorName {
 	return []ErrorName{
-		UntrustedSignature, MalformedBundle, NotCompatible, TooLarge, BelowFloor, KnownBad,
+		UntrustedSignature, MalformedBundle, NotCompatible, NotARecipient, TooLarge, BelowFloor, KnownBad,
 		EnvironmentUnproven, EnvironmentDamaged, BootedSlotUnproven, Busy, NoSpace, Network,
 		OverBudget, Medium, SourceChanged, Cancelled, NotAuthorized, BadState, BadArgument,
 		Unhealthy, Internal, Replayed, Expired, NotOffered,

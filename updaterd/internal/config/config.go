@@ -23,7 +23,8 @@ type Config struct {
 	FloorStore string          `toml:"floor_store"` // "" = data_dir alone keeps the floors
 	Keyring    string          `toml:"keyring"`
 	Threshold  int             `toml:"threshold"`
-	Policy     string          `toml:"policy"` // "" = any threshold keys of the keyring, for everything
+	Policy     string          `toml:"policy"`   // "" = any threshold keys of the keyring, for everything
+	Identity   string          `toml:"identity"` // "" = no bundle that is encrypted can be read
 	Boot       Boot            `toml:"boot"`
 	Slots      map[string]Slot `toml:"slots"` // "rootfs.a"
 	Download   Download        `toml:"download"`

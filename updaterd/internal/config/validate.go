@@ -56,6 +56,7 @@ func (c *Config) validate() problems {
 	if c.Policy != "" && c.Threshold != 1 {
 		p.add(toml.Key{"threshold"}, "is %d, and there is a policy; its rules say how many must have signed", c.Threshold)
 	}
+	p.path(c.Identity, false, "identity")
 	p.oneOf(c.Boot.Scheme, []string{"bootcount", "bootorder"}, "boot", "scheme")
 	if names := c.Boot.SlotNames; len(names) != 2 || names[0] == names[1] || !bootName.MatchString(names[0]) || !bootName.MatchString(names[1]) {
 		p.add(toml.Key{"boot", "slot_names"}, "is %q; it must be two different names, of letters, digits, dot, dash and underscore, at most 32 each", names)

@@ -42,7 +42,7 @@ func (p *plan) download(ctx context.Context, job uint64, report func(update.Prog
 		if err := p.tables(ctx, img); err != nil {
 			return fmt.Errorf("slot %s: tables: %w", img.slot, err)
 		}
-		longest = max(longest, img.ChunkSize)
+		longest = max(longest, img.MaxEncoded())
 	}
 	buf := make([]byte, longest)
 	stocks := make([]*stock, len(images))

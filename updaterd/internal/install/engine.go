@@ -15,6 +15,7 @@ import (
 
 	"github.com/updaterd/updaterd/bootctl"
 	"github.com/updaterd/updaterd/bootctl/durable"
+	"github.com/updaterd/updaterd/bundle/seal"
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
@@ -71,6 +72,8 @@ type Options struct {
 	Booted func() (bootctl.Slot, error)
 	// Policy is asked for at every verification, so that a key can be withdrawn.
 	Policy func() (*sign.Policy, error)
+	// Identity is asked for when a bundle is encrypted; nil if there is none.
+	Identity func() (*seal.Identity, error)
 	// TimeFloor is the earliest time that it can be now; nil means that nothing is
 	// known of it.
 	TimeFloor func() time.Time

@@ -144,6 +144,9 @@ func (e *Engine) plan(ctx context.Context, ref string, remote Remote, head []byt
 	if !slices.Contains(m.Compatible, e.o.Compatible) {
 		return nil, fail(update.NameNotCompatible, "bundle is for %s, this device is %s", strings.Join(m.Compatible, ", "), e.o.Compatible)
 	}
+	if err := e.unlock(m); err != nil {
+		return nil, err
+	}
 	if err := e.checkTarget(target); err != nil {
 		return nil, err
 	}
@@ -175,6 +178,25 @@ func (e *Engine) plan(ctx context.Context, ref string, remote Remote, head []byt
 	p.key = planKey{ref: ref, digest: v.Digest.String(), target: target, mode: mode}
 	p.settle()
 	return p, nil
+}
+
+// unlock finds the key of a release that is encrypted.
+func (e *Engine) unlock(m *bundle.Manifest) error {
+	if m.Encryption == nil {
+		return nil
+	}
+	if e.o.Identity == nil {
+		return fail(update.NameNotARecipient, "%w; this device has none: see \"identity\" in updaterd.toml", bundle.ErrLocked)
+	}
+	id, err := e.o.Identity()
+	if err != nil {
+		return fail(update.NameNotARecipient, "the bundle is encrypted: %w", err)
+	}
+	err = m.Unlock(id)
+	if errors.Is(err, bundle.ErrLocked) {
+		return named(update.NameNotARecipient, err)
+	}
+	return distrusted(err)
 }
 
 // checkTarget makes sure that the running system is not what gets overwritten.

@@ -17,6 +17,9 @@ import (
 // otherwise the whole chunk would have to be made again for its sake.
 func (s *slot) hold(chunk []byte) {
 	s.held = bytes.Clone(chunk[:s.first()])
+	if s.Encrypted() {
+		return // nothing of the image is left beside the slot
+	}
 	// Best effort: without it a restart makes the chunk again.
 	_ = s.store.save(storeKey(s.recipe), fileFirst, s.held)
 }

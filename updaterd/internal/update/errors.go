@@ -12,6 +12,7 @@ const (
 	NameUntrustedSignature  = "UntrustedSignature"
 	NameMalformedBundle     = "MalformedBundle"
 	NameNotCompatible       = "NotCompatible"
+	NameNotARecipient       = "NotARecipient"
 	NameTooLarge            = "TooLarge"
 	NameBelowFloor          = "BelowFloor"
 	NameKnownBad            = "KnownBad"
