@@ -17,6 +17,8 @@ type Verified struct {
 	Digest Digest
 	// KeyIDs are the keys that signed it and count.
 	KeyIDs []string
+	// Timely tells that the manifest's time is to be believed; see [sign.Verified].
+	Timely bool
 	// PayloadOffset is where the payload begins in the file, and PayloadSize
 	// its length; the file ends there.
 	PayloadOffset, PayloadSize int64
@@ -45,6 +47,7 @@ func Verify(head []byte, policy *sign.Policy, notBefore time.Time) (*Verified, e
 		Manifest:      m,
 		Digest:        Sum(trusted.Payload),
 		KeyIDs:        trusted.KeyIDs,
+		Timely:        trusted.Timely,
 		PayloadOffset: int64(len(head)),
 		PayloadSize:   m.PayloadSize(),
 	}, nil

@@ -60,6 +60,9 @@ type Verified struct {
 	KeyIDs []string
 	// Entries tells where logs of the policy keep the signatures of those keys.
 	Entries []LogEntry
+	// Timely tells that the time which the payload claims proves something: one of
+	// the keys has an end, and so could not have stated any time; or no key has.
+	Timely bool
 }
 
 // Verify takes the payload out of an envelope, provided that enough keys signed it
@@ -73,7 +76,8 @@ type Verified struct {
 //
 // notBefore is the earliest time that it can be now, zero if nothing is known of
 // it. A key whose validity ended before that no longer counts, however early the
-// payload claims to be: who stole the key chose that time.
+// payload claims to be: who stole the key chose that time. If all keys of
+// a rule have ended by then, the end of the last one counts.
 func (p *Policy) Verify(envelope []byte, payloadType string, notBefore time.Time, read func(payload []byte) (Claims, error)) (*Verified, error) {
 	v, err := p.verify(envelope, payloadType, notBefore, read)
 	if err != nil {
@@ -118,18 +122,27 @@ func (p *Policy) verify(envelope []byte, payloadType string, notBefore time.Time
 			return nil, err
 		}
 	}
-	found.date(claims.Created, notBefore)
 	rules, err := p.covering(claims)
 	if err != nil {
 		return nil, err
 	}
-	v := &Verified{Payload: found.payload}
+	limited := slices.ContainsFunc(p.rules, func(r rule) bool { last, _ := r.ends(p.revoked); return !last.IsZero() })
 	for _, r := range rules {
-		ids, err := r.met(found)
+		if last, endless := r.ends(p.revoked); !endless && notBefore.After(last) {
+			// A wrong time, such as that of an image that was built in 2099, must
+			// not leave a device without anybody whom it believes.
+			notBefore = last
+		}
+	}
+	found.date(claims.Created, notBefore)
+	v := &Verified{Payload: found.payload, Timely: !limited}
+	for _, r := range rules {
+		ids, timely, err := r.met(found)
 		if err != nil {
 			return nil, err
 		}
 		v.KeyIDs = append(v.KeyIDs, ids...)
+		v.Timely = v.Timely || timely
 	}
 	slices.Sort(v.KeyIDs)
 	v.KeyIDs = slices.Compact(v.KeyIDs)
@@ -151,7 +164,7 @@ func payloadDigest(payload []byte) string {
 func (p *Policy) anyMet(found *testimony) error {
 	var first error
 	for i := range p.rules {
-		_, err := p.rules[i].met(found)
+		_, _, err := p.rules[i].met(found)
 		if err == nil {
 			return nil
 		}
@@ -214,9 +227,10 @@ func (r *rule) covers(class, channel string) bool {
 // maxDoubts bounds an error, whoever wrote the envelope.
 const maxDoubts = 4
 
-// met returns the different keys that signed and are believed by the rule.
-func (r *rule) met(found *testimony) ([]string, error) {
-	var ids, doubts []string
+// met returns the different keys that signed and are believed by the rule, and
+// whether one of them has an end.
+func (r *rule) met(found *testimony) (ids []string, timely bool, err error) {
+	var doubts []string
 	for i := range found.marks {
 		m := &found.marks[i]
 		if slices.Contains(ids, m.key) {
@@ -229,6 +243,7 @@ func (r *rule) met(found *testimony) ([]string, error) {
 			}
 			if mine && doubt == "" {
 				ids = append(ids, m.key)
+				timely = timely || !r.signers[k].end().IsZero()
 				break
 			}
 			if doubt != "" {
@@ -237,13 +252,37 @@ func (r *rule) met(found *testimony) ([]string, error) {
 		}
 	}
 	if len(ids) >= r.threshold {
-		return ids, nil
+		return ids, timely, nil
 	}
 	text := fmt.Sprintf("signed by %d of the %d %s, need %d", len(ids), len(r.signers), r, r.threshold)
 	if doubts = slices.Compact(append(doubts, found.doubts...)); len(doubts) > 0 {
 		text += ": " + strings.Join(doubts[:min(len(doubts), maxDoubts)], "; ")
 	}
-	return nil, fmt.Errorf("%w: %s", ErrUntrusted, text)
+	return nil, false, fmt.Errorf("%w: %s", ErrUntrusted, text)
+}
+
+// ends is when the last one of those who may sign ends, zero if none does, and
+// whether one never does.
+func (r *rule) ends(revoked []string) (last time.Time, endless bool) {
+	for i := range r.signers {
+		if slices.Contains(revoked, r.signers[i].key) {
+			continue
+		}
+		end := r.signers[i].end()
+		endless = endless || end.IsZero()
+		if end.After(last) {
+			last = end
+		}
+	}
+	return last, endless
+}
+
+// end is when s is believed no longer; zero if never.
+func (s *party) end() time.Time {
+	if s.authority != nil {
+		return s.authority.cert.NotAfter
+	}
+	return s.notAfter
 }
 
 // unlogged tells why a signature does not count for want of a log entry.

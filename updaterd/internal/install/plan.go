@@ -80,6 +80,9 @@ func (p *plan) release() *update.Release {
 		Mode:       p.key.mode,
 		Download:   p.cost,
 	}
+	if p.verified.Timely {
+		r.TimeFloor = m.Created
+	}
 	for _, img := range p.images {
 		r.Images = append(r.Images, update.ReleaseImage{
 			Class: img.Class, Size: img.Size, Digest: img.Digest.String(), BuildID: img.BuildID,

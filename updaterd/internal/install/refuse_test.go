@@ -310,9 +310,36 @@ func TestOptionsAreChecked(t *testing.T) {
 
 // ruled is a policy of one rule and one signer, with more lines for each.
 func ruled(rule, signer string) func() (*sign.Policy, error) {
-	ring := newKey().keyring
-	text := fmt.Sprintf("[signers.a]\nid = %q\n%s\n[[rule]]\nsigners = [\"a\"]\nthreshold = 1\n%s\n", ring.KeyIDs()[0], signer, rule)
+	ring := must(sign.NewKeyring(must(newKey().signer.PublicKey()), must(strangeKey().signer.PublicKey())))
+	text := fmt.Sprintf("[signers.a]\nid = %q\n%s\n[signers.b]\nid = %q\n[[rule]]\nsigners = [\"a\", \"b\"]\nthreshold = 1\n%s\n",
+		newKey().signer.KeyID(), signer, strangeKey().signer.KeyID(), rule)
 	return func() (*sign.Policy, error) { return sign.ParsePolicy([]byte(text), ring) }
+}
+
+// A key that could state any time proves none, once others end.
+func TestTimeThatAReleaseProves(t *testing.T) {
+	dated := time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
+	for name, tc := range map[string]struct {
+		policy func() (*sign.Policy, error)
+		by     sign.Signer
+		want   time.Time
+	}{
+		"key with an end":        {ruled("", "not_after = 2100-01-01T00:00:00Z"), newKey().signer, dated},
+		"key without, beside it": {ruled("", "not_after = 2100-01-01T00:00:00Z"), strangeKey().signer, time.Time{}},
+		"no key has an end":      {ruled("", ""), strangeKey().signer, dated},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v1, v2 := systems()
+			data := build(t, func(s *bundle.Spec) { s.Created, s.Signers = dated, []sign.Signer{tc.by} }, "rootfs", nil, v2)
+			r := newRig(t, data, v1, nil)
+			r.o.Policy = tc.policy
+			r.restart()
+			got, err := r.engine.Inspect(t.Context(), r.url(), "b", update.InstallOptions{})
+			if err != nil || !got.TimeFloor.Equal(tc.want) || !got.Created.Equal(dated) {
+				t.Errorf("%+v, %v; want the time floor %v", got, err, tc.want)
+			}
+		})
+	}
 }
 
 // What the refusals above rest on: with its limits not reached, the policy accepts.

@@ -27,11 +27,13 @@ type Release struct {
 	Sequence   uint64
 	Floor      uint64
 	Compatible []string
-	// Created is the release's signed time.
-	Created time.Time
-	KeyIDs  []string
-	Target  bootctl.Slot
-	Images  []ReleaseImage
+	// Created is the release's signed time, and TimeFloor what that proves; zero if
+	// only keys signed it that could state any time.
+	Created   time.Time
+	TimeFloor time.Time
+	KeyIDs    []string
+	Target    bootctl.Slot
+	Images    []ReleaseImage
 	// Mode is "store" or "stream": what Download and Install will do.
 	Mode     string
 	Download Cost

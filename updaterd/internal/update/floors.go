@@ -16,7 +16,7 @@ type floors struct {
 
 // raised returns the floors after job was confirmed: the floor is what the
 // signer says in the manifest, not the sequence of what is installed.
-func (f floors) raised(job *Job) floors { return f.or(floors{job.Floor, job.Created}) }
+func (f floors) raised(job *Job) floors { return f.or(floors{job.Floor, job.TimeFloor}) }
 
 // or is the higher one of each.
 func (f floors) or(g floors) floors {

@@ -29,18 +29,19 @@ type Journal struct {
 
 // A Job is one update, from Install over the reboot to its result.
 type Job struct {
-	ID       uint64         `json:"id"`
-	Ref      string         `json:"ref"`
-	Digest   string         `json:"digest"`
-	Version  string         `json:"version"`
-	Sequence uint64         `json:"sequence"`
-	Floor    uint64         `json:"floor"`
-	Created  time.Time      `json:"created"`
-	Mode     string         `json:"mode"`
-	Images   []ReleaseImage `json:"images,omitempty"`
-	Options  InstallOptions `json:"options"`
-	Source   bootctl.Slot   `json:"source"`
-	Target   bootctl.Slot   `json:"target"`
+	ID       uint64 `json:"id"`
+	Ref      string `json:"ref"`
+	Digest   string `json:"digest"`
+	Version  string `json:"version"`
+	Sequence uint64 `json:"sequence"`
+	Floor    uint64 `json:"floor"`
+	// TimeFloor is the release's signed time, as far as that is to be believed.
+	TimeFloor time.Time      `json:"time_floor"`
+	Mode      string         `json:"mode"`
+	Images    []ReleaseImage `json:"images,omitempty"`
+	Options   InstallOptions `json:"options"`
+	Source    bootctl.Slot   `json:"source"`
+	Target    bootctl.Slot   `json:"target"`
 	// SourceConfirmed tells that Source was a confirmed slot when the job began:
 	// only then is it a slot to roll back to.
 	SourceConfirmed bool `json:"source_confirmed"`

@@ -256,9 +256,9 @@ func TestFloorsOnlyRise(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := floors{Sequence: rapid.Uint64().Draw(t, "sequence"), Time: testNow}
 		job := &Job{Floor: rapid.Uint64().Draw(t, "floor"), Sequence: rapid.Uint64().Draw(t, "release"),
-			Created: testNow.AddDate(0, 0, rapid.IntRange(-999, 999).Draw(t, "days"))}
+			TimeFloor: testNow.AddDate(0, 0, rapid.IntRange(-999, 999).Draw(t, "days"))}
 		got := f.raised(job)
-		if got.Sequence != max(f.Sequence, job.Floor) || got.Time.Before(f.Time) || got.Time.Before(job.Created) {
+		if got.Sequence != max(f.Sequence, job.Floor) || got.Time.Before(f.Time) || got.Time.Before(job.TimeFloor) {
 			t.Fatalf("%+v raised by %+v is %+v", f, job, got)
 		}
 	})

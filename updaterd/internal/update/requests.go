@@ -103,7 +103,7 @@ func (u *Updater) Install(ctx context.Context, ref string, opt InstallOptions) (
 
 func newJob(r *Release, source bootctl.Slot, opt InstallOptions) *Job {
 	return &Job{Ref: r.Ref, Digest: r.Digest, Version: r.Version, Sequence: r.Sequence, Floor: r.Floor,
-		Created: r.Created.UTC(), Mode: r.Mode, Images: slices.Clone(r.Images), Options: opt,
+		TimeFloor: r.TimeFloor.UTC(), Mode: r.Mode, Images: slices.Clone(r.Images), Options: opt,
 		Source: source, Target: source.Other(), SourceConfirmed: true}
 }
 

@@ -281,7 +281,7 @@ func (e *engine) Inspect(_ context.Context, ref string, target bootctl.Slot, opt
 	if mode == "" {
 		mode = "store"
 	}
-	return &Release{Ref: ref, Digest: "sha256:2", Version: "2", Sequence: 20, Floor: 20, Created: testNow, Target: target,
+	return &Release{Ref: ref, Digest: "sha256:2", Version: "2", Sequence: 20, Floor: 20, Created: testNow, TimeFloor: testNow, Target: target,
 		Mode: mode, Images: []ReleaseImage{{Class: "rootfs", Size: 4, Digest: "sha256:img", Recipe: "full", Download: 4}}}, nil
 }
 
