@@ -94,6 +94,9 @@ func (d *Draft) Size() int64 { return d.PayloadOffset + d.Manifest.PayloadSize()
 // Bytes are those of the manifest, which are what is signed, with [PayloadType].
 func (d *Draft) Bytes() []byte { return d.payload }
 
+// LogEntries is [File.LogEntries]: nobody has checked any.
+func (d *Draft) LogEntries() ([]sign.LogEntry, error) { return d.file.LogEntries() }
+
 // Provenance is [File.Provenance].
 func (d *Draft) Provenance() (*provenance.Statement, error) { return d.file.Provenance() }
 

@@ -19,6 +19,8 @@ type Verified struct {
 	KeyIDs []string
 	// Timely tells that the manifest's time is to be believed; see [sign.Verified].
 	Timely bool
+	// Entries tells where logs of the policy keep the signatures of those keys.
+	Entries []sign.LogEntry
 	// PayloadOffset is where the payload begins in the file, and PayloadSize
 	// its length; the file ends there.
 	PayloadOffset, PayloadSize int64
@@ -48,6 +50,7 @@ func Verify(head []byte, policy *sign.Policy, notBefore time.Time) (*Verified, e
 		Digest:        Sum(trusted.Payload),
 		KeyIDs:        trusted.KeyIDs,
 		Timely:        trusted.Timely,
+		Entries:       trusted.Entries,
 		PayloadOffset: int64(len(head)),
 		PayloadSize:   m.PayloadSize(),
 	}, nil

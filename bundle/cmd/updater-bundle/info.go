@@ -14,6 +14,7 @@ import (
 
 	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/bundle/provenance"
+	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/sign/cli"
 )
 
@@ -78,6 +79,8 @@ func (c *command) info(_ context.Context, args []string) error {
 type about struct {
 	Verified bool     `json:"verified"`
 	KeyIDs   []string `json:"key_ids"` // that signed it, if verified
+	// LogEntries have a log only if one of the policy is proven to have them.
+	LogEntries []sign.LogEntry `json:"log_entries,omitempty"`
 	// Digest identifies the release; a policy denies it by this.
 	Digest       string    `json:"digest"`
 	FileSize     int64     `json:"file_size"`
@@ -154,12 +157,20 @@ func look(path string, trust *cli.Trust) (*about, error) {
 func describeFile(f *bundle.File) (*about, error) {
 	a := describeManifest(f.Manifest, f.PayloadOffset)
 	a.Verified, a.KeyIDs, a.Digest = true, f.KeyIDs, f.Digest.String()
+	var err error
+	if a.LogEntries, err = f.LogEntries(); err != nil {
+		return nil, err
+	}
 	return a, a.explain(f.Provenance())
 }
 
 func describeDraft(d *bundle.Draft) (*about, error) {
 	a := describeManifest(d.Manifest, d.PayloadOffset)
 	a.Digest, a.signatures = d.Digest.String(), d.Signatures
+	var err error
+	if a.LogEntries, err = d.LogEntries(); err != nil {
+		return nil, err
+	}
 	return a, a.explain(d.Provenance())
 }
 
@@ -241,6 +252,9 @@ func printAbout(out io.Writer, a *about) {
 	fmt.Fprintf(w, "file\t%d bytes, %d of them header and envelope\n", a.FileSize, a.EnvelopeSize)
 	for _, k := range sortedKeys(a.Annotations) {
 		fmt.Fprintf(w, "annotation\t%s: %s\n", k, strings.NewReplacer("\n", "\n  ", "\t", " ").Replace(a.Annotations[k]))
+	}
+	for _, e := range a.LogEntries {
+		fmt.Fprintf(w, "logged\t%s\n", describeEntry(e))
 	}
 	if p := a.Provenance; p != nil {
 		fmt.Fprintf(w, "built by\t%s\n", p.Builder)

@@ -25,19 +25,21 @@ Usage: updater-bundle COMMAND [OPTION]... [ARGUMENT]
        updater-bundle --version
 
 Commands:
-  create    make a bundle from raw images
-  diff      tell what a delta between two images will cost, and why
-  info      tell what is in a bundle
-  verify    check a bundle's signatures and every byte of it
-  apply     make an image from a bundle, as a device does
-  extract   write a document of a bundle to a file
-  sign      sign a bundle that was made without a signature
-  manifest  write what there is to sign to a file, for another machine
-  attach    put signatures that were made elsewhere into a bundle
-  resign    sign a bundle anew, or add a signature
-  channel   state which releases a channel offers, and until when that holds
-  keygen    make what a bundle is encrypted for
-  serve     serve a directory over HTTP, for trying things out
+  create       make a bundle from raw images
+  diff         tell what a delta between two images will cost, and why
+  info         tell what is in a bundle
+  verify       check a bundle's signatures and every byte of it
+  apply        make an image from a bundle, as a device does
+  extract      write a document of a bundle to a file
+  sign         sign a bundle that was made without a signature
+  manifest     write what there is to sign to a file, for another machine
+  attach       put signatures that were made elsewhere into a bundle
+  resign       sign a bundle anew, or add a signature
+  log-request  write what to send to a transparency log
+  log-attach   put what the log answered into a bundle
+  channel      state which releases a channel offers, and until when that holds
+  keygen       make what a bundle is encrypted for
+  serve        serve a directory over HTTP, for trying things out
 
 "updater-bundle help COMMAND" tells more about one of them and gives an example.
 Keys that sign are made by updater-sign.
@@ -66,7 +68,7 @@ func (c *command) commands() map[string]cli.Command {
 	return map[string]cli.Command{
 		"create": c.create, "diff": c.diff, "info": c.info, "verify": c.verify,
 		"apply": c.apply, "extract": c.extract, "sign": c.sign, "manifest": c.manifest,
-		"attach": c.attach, "resign": c.resign,
+		"attach": c.attach, "resign": c.resign, "log-request": c.logRequest, "log-attach": c.logAttach,
 		"channel": c.channel, "keygen": c.keygen, "serve": c.serve,
 	}
 }

@@ -35,6 +35,7 @@ func TestScripts(t *testing.T) {
 	clitest.Run(t, map[string]clitest.Command{
 		"key": key, "seal": sealFile, "image": image, "flip": flip, "grow": grow,
 		"fill": fill, "gzip": gzipFile, "tree": tree, "ext4": ext4,
+		"eckey": ecKey, "logkey": logKey, "rekor": rekor,
 	})
 }
 
@@ -195,7 +196,7 @@ func TestServe(t *testing.T) {
 
 // Every command's help has a usage line and an example, and exits with 0.
 func TestHelp(t *testing.T) {
-	for _, verb := range []string{"create", "diff", "info", "verify", "apply", "extract", "sign", "manifest", "attach", "resign", "channel", "serve"} {
+	for verb := range newCommand().commands() {
 		var out, errs strings.Builder
 		c := newCommand()
 		c.Stdout, c.Stderr = &out, &errs

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/updaterd/updaterd/bundle"
+	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/sign/cli"
 )
 
@@ -53,11 +54,12 @@ func (c *command) verify(ctx context.Context, args []string) error {
 		enc := json.NewEncoder(c.Stdout)
 		enc.SetIndent("", "  ")
 		return enc.Encode(struct {
-			Digest  string           `json:"digest"`
-			KeyIDs  []string         `json:"key_ids"`
-			Version string           `json:"version"`
-			Recipes []bundle.Checked `json:"recipes"`
-		}{file.Digest.String(), file.KeyIDs, file.Manifest.Version, checked})
+			Digest     string           `json:"digest"`
+			KeyIDs     []string         `json:"key_ids"`
+			LogEntries []sign.LogEntry  `json:"log_entries,omitempty"` // that are proven
+			Version    string           `json:"version"`
+			Recipes    []bundle.Checked `json:"recipes"`
+		}{file.Digest.String(), file.KeyIDs, file.Entries, file.Manifest.Version, checked})
 	}
 	for _, r := range checked {
 		what := "all decoded, the whole image has the signed digest"
@@ -68,6 +70,9 @@ func (c *command) verify(ctx context.Context, args []string) error {
 			what = fmt.Sprintf("%d decoded, %d need the source", r.Decoded, r.Chunks-r.Decoded)
 		}
 		fmt.Fprintf(c.Stdout, "%s: %s: %d chunks (%s) authentic, %s\n", r.Class, r.Kind, r.Chunks, size(r.Bytes), what)
+	}
+	for _, e := range file.Entries {
+		fmt.Fprintf(c.Stdout, "signature by key %s: %s\n", e.KeyID, describeEntry(e))
 	}
 	fmt.Fprintf(c.Stdout, "good: version %s, signed by %s\n", file.Manifest.Version, strings.Join(file.KeyIDs, ", "))
 	return nil

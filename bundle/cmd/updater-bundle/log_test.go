@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"os"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/updaterd/updaterd/sign"
+	"github.com/updaterd/updaterd/sign/logtest"
+)
+
+// ecKey NAME DIR: NAME.key is a private ECDSA key, DIR/NAME.pub its public half.
+func ecKey(ts *testscript.TestScript, _ bool, args []string) {
+	private, public, err := sign.GenerateKey(sign.ECDSAP256, nil)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".key"), private, 0o600))
+	ts.Check(os.MkdirAll(ts.MkAbs(args[1]), 0o755))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]+"/"+args[0]+".pub"), public, 0o600))
+}
+
+// testLog is a log with five entries of others.
+func testLog(name string) *logtest.Log {
+	l := logtest.New(name+".example.com - 42", ed25519.NewKeyFromSeed([]byte(fmt.Sprintf("%-32s", name))))
+	l.Fill(5)
+	return l
+}
+
+// logKey LOG FILE: the public key of a log.
+func logKey(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), testLog(args[0]).PublicKey(), 0o600))
+}
+
+// rekor LOG VERSION REQUEST ANSWER: the log takes the entry that is asked for, and answers.
+func rekor(ts *testscript.TestScript, _ bool, args []string) {
+	l := testLog(args[0])
+	at, err := l.Take([]byte(ts.ReadFile(args[2])))
+	ts.Check(err)
+	l.Fill(1)
+	answer := l.Answer1
+	if args[1] == "2" {
+		answer = l.Answer2
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[3]), answer(at), 0o600))
+}
