@@ -98,6 +98,29 @@ func (c channels) with(r channelRecord) channels {
 	return channels{known[max(0, len(known)-maxChannels):]}
 }
 
+// or is c with what o knows better: a higher serial. So the loss of a place where
+// serials are kept, or an older copy in it, does not let a replay pass.
+func (c channels) or(o channels) channels {
+	for _, r := range o.Known {
+		if r.Serial > c.find(r.Channel).Serial {
+			c = c.with(r)
+		}
+	}
+	return c
+}
+
+// putChannel makes a record durable, in the second store first and there only if the
+// metadata are new ones. A power cut between the two leaves the new ones in the second
+// store, which then count. What fails there is told to note and holds nothing up.
+func (s *store) putChannel(r channelRecord, note func(error)) error {
+	if s.second != nil && s.spare.find(r.Channel).Serial != r.Serial {
+		if err := put(s.second, fileChannel, &s.spare, s.spare.with(r)); err != nil {
+			note(err)
+		}
+	}
+	return put(s.files, fileChannel, &s.channels, s.channels.with(r))
+}
+
 // Check asks the channel what it offers. If it fails, what is offered stays what it was.
 func (u *Updater) Check(ctx context.Context) (*ChannelStatus, error) {
 	if u.o.Channel == nil {
@@ -147,8 +170,10 @@ func (u *Updater) accept(m *ChannelMetadata) error {
 	case m.Serial == was.Serial && m.Digest != was.Digest:
 		return errorf(NameReplayed, "the metadata of channel %s have serial %d as those seen before, and say something else: issue them again with a higher serial", name, m.Serial)
 	}
-	return put(u.store.files, fileChannel, &u.store.channels, u.store.channels.with(channelRecord{
-		Channel: name, Serial: m.Serial, Digest: m.Digest, Issued: m.Issued.UTC(), Expires: m.Expires.UTC(), Checked: u.now(), Offer: m.Offer}))
+	r := channelRecord{Channel: name, Serial: m.Serial, Digest: m.Digest, Issued: m.Issued.UTC(), Expires: m.Expires.UTC(), Checked: u.now(), Offer: m.Offer}
+	return u.store.putChannel(r, func(err error) {
+		u.alarm("The serial of channel %s could not be kept in %s: %v.", name, FromFloorStore, err)
+	})
 }
 
 // channelStatus is nil without a channel. The time is looked at when it is shown.

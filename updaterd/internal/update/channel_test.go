@@ -366,6 +366,59 @@ func TestPowerCutAtTheRecordOfTheChannel(t *testing.T) {
 	}
 }
 
+// With a second store, a data partition that is wiped does not let a replay pass; nor
+// does a power cut between the two, and a second store that fails holds nothing up.
+func TestReplayAfterTheDataPartitionIsWiped(t *testing.T) {
+	bubble(t, "wiped", func(t *testing.T) {
+		w, s := newWorld(), &served{metadata: edition(7)}
+		w.second = map[string][]byte{}
+		l := start(t, w, s.configure(false))
+		if _, err := l.Check(l.ctx); err != nil {
+			t.Fatal(err)
+		}
+		// The second store is not written for nothing.
+		time.Sleep(time.Hour)
+		before := string(w.second[fileChannel])
+		if _, err := l.Check(l.ctx); err != nil || string(w.second[fileChannel]) != before || before == "" {
+			t.Errorf("%v: %s", err, w.second[fileChannel])
+		}
+		l.end()
+		delete(w.data, fileChannel)
+		l = start(t, w, s.configure(false))
+		if c := l.Snapshot().Channel; c.Serial != 7 || c.Offer == nil {
+			t.Errorf("%+v", c)
+		}
+		s.metadata = edition(6)
+		_, err := l.Check(l.ctx)
+		wantName(t, "Check", err, NameReplayed)
+		// A cut between the two stores.
+		s.metadata = edition(8)
+		w.cutAt = []int{w.steps + 2}
+		if _, err := l.Check(l.ctx); err == nil || l.Snapshot().Channel.Serial != 7 {
+			t.Errorf("%v, %+v", err, l.Snapshot().Channel)
+		}
+		l.end()
+		l = start(t, w, s.configure(false))
+		defer l.end()
+		if c := l.Snapshot().Channel; c.Serial != 8 {
+			t.Errorf("after the cut: %+v", c)
+		}
+	})
+	bubble(t, "second store fails", func(t *testing.T) {
+		w, s := newWorld(), &served{metadata: edition(7)}
+		w.second = map[string][]byte{}
+		l := start(t, w, s.configure(false))
+		defer l.end()
+		l.Updater.store.second = brokenStore{}
+		if c, err := l.Check(l.ctx); err != nil || c.Serial != 7 {
+			t.Errorf("%+v, %v", c, err)
+		}
+		if p := strings.Join(l.Snapshot().Problems, " "); !strings.Contains(p, "serial of channel stable could not be kept in floor_store") {
+			t.Errorf("problems: %s", p)
+		}
+	})
+}
+
 func TestChannelsAreBounded(t *testing.T) {
 	var c channels
 	for i := range 2 * maxChannels {

@@ -168,12 +168,13 @@ func withResult(h []Result, r Result) []Result {
 // store is the data directory with what is in it.
 type store struct {
 	files    files
-	second   files        // a second store of the floors; nil: none
+	second   files        // a second store of the floors and of what was seen of channels; nil: none
 	places   []floorPlace // where the floors are kept, in the order of writing
 	floors   floors       // the highest of all places
 	slots    slots
 	deny     denyList
-	channels channels
+	channels channels // what was seen last, wherever that is kept
+	spare    channels // what the second store has of it
 	history  []Result
 	problems []string
 }
@@ -197,6 +198,10 @@ func (s *store) load() Journal {
 	note(loadInto(s.files, fileSlots, &s.slots))
 	note(loadInto(s.files, fileDeny, &s.deny))
 	note(loadInto(s.files, fileChannel, &s.channels))
+	if s.second != nil {
+		note(loadInto(s.second, fileChannel, &s.spare))
+		s.channels = s.channels.or(s.spare)
+	}
 	note(loadRecord(s.files, fileHistory, func(b []byte) error {
 		s.history = decodeHistory(b)
 		return nil
