@@ -41,7 +41,7 @@ func (p *Policy) Unlogged() *Policy {
 
 // LogRequest is what to send to a Rekor of the version, so that it makes an entry for
 // one signature of an envelope: that by the key with the id, or the only one if id is
-// "". Only signatures by keys that the policy knows are taken.
+// "". Only signatures by keys that the policy believes for something are taken.
 //
 // For an ECDSA key that is the digest of what was signed. An Ed25519 key signs the
 // whole, and so the log has to see the whole.
@@ -177,7 +177,7 @@ func (p *Policy) attachEntry(b []byte, payloadType string, answer []byte) ([]byt
 	return out, entry, err
 }
 
-// inspected finds out which known keys signed an envelope of the type.
+// inspected finds out which keys that the policy believes signed an envelope of the type.
 func (p *Policy) inspected(b []byte, payloadType string) (*envelope, *testimony, error) {
 	env, err := parse(b)
 	if err != nil {
@@ -187,7 +187,24 @@ func (p *Policy) inspected(b []byte, payloadType string) (*envelope, *testimony,
 		return nil, nil, fmt.Errorf("%w: %q, want %q", ErrPayloadType, env.PayloadType, payloadType)
 	}
 	found, err := p.inspect(env)
-	return env, found, err
+	if err != nil {
+		return nil, nil, err
+	}
+	found.marks = slices.DeleteFunc(found.marks, func(m mark) bool {
+		return !slices.ContainsFunc(p.rules, func(r rule) bool {
+			return slices.ContainsFunc(r.signers, func(s party) bool { mine, doubt := s.made(&m, found); return mine && doubt == "" })
+		})
+	})
+	return env, found, nil
+}
+
+// String tells where the entry is, and whether that is proven.
+func (e LogEntry) String() string {
+	where := fmt.Sprintf("entry %d of %d in log %q", e.Index, e.Size, e.Origin)
+	if e.Log == "" {
+		return where + ", whose checkpoint nobody checked: give --policy with the log's key"
+	}
+	return fmt.Sprintf("%s, which is %s of the policy", where, e.Log)
 }
 
 // Entries lists the log entries of an envelope. Nobody has checked any of it: it is

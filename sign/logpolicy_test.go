@@ -128,6 +128,7 @@ func TestSigningAgainKeepsWhatALogHas(t *testing.T) {
 	alice, alicePub := newPair(t, ECDSAP256)
 	bob, bobPub := newPair(t, Ed25519)
 	env := seal(t, alice, bob)
+	bare := env
 	l := newLog(t, ECDSAP256)
 	for i, body := range [][]byte{subjectOfSignature(t, env, 0, alicePub).hashed1(), subjectOfSignature(t, env, 1, bobPub).dsse1()} {
 		l.Add(body)
@@ -156,6 +157,8 @@ func TestSigningAgainKeepsWhatALogHas(t *testing.T) {
 		{"another signature added", logged(Add(env, testType, carol)), "alice bob"},
 		{"the same signature again", logged(Add(env, testType, bob)), "alice bob"},
 		{"another signature by the same key", logged(Add(env, testType, alice)), "bob"},
+		{"signed elsewhere and logged, then attached", logged(Attach(bare, testType, env)), "alice bob"},
+		{"attached again without what the log has", logged(Attach(env, testType, bare)), "alice bob"},
 		{"all replaced", logged(Replace(env, testType, bob)), "none"},
 	} {
 		if tc.got != tc.want {

@@ -254,7 +254,7 @@ func printAbout(out io.Writer, a *about) {
 		fmt.Fprintf(w, "annotation\t%s: %s\n", k, strings.NewReplacer("\n", "\n  ", "\t", " ").Replace(a.Annotations[k]))
 	}
 	for _, e := range a.LogEntries {
-		fmt.Fprintf(w, "logged\t%s\n", describeEntry(e))
+		fmt.Fprintf(w, "logged\t%v\n", e)
 	}
 	if p := a.Provenance; p != nil {
 		fmt.Fprintf(w, "built by\t%s\n", p.Builder)

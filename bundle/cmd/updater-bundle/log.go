@@ -100,7 +100,7 @@ func (c *command) logAttach(_ context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", *path, err)
 	}
-	fmt.Fprintf(c.Stdout, "%s: signature by key %s: %s\n", *out, entry.KeyID, describeEntry(*entry))
+	fmt.Fprintf(c.Stdout, "%s: signature by key %s: %s\n", *out, entry.KeyID, entry)
 	return nil
 }
 
@@ -113,12 +113,4 @@ func openUnlogged(trust *cli.Trust, path string) (*bundle.File, *sign.Policy, er
 	}
 	file, err := bundle.Open(path, policy.Unlogged())
 	return file, policy, err
-}
-
-func describeEntry(e sign.LogEntry) string {
-	where := fmt.Sprintf("entry %d of %d in log %q", e.Index, e.Size, e.Origin)
-	if e.Log == "" {
-		return where + ", whose checkpoint nobody checked: give --policy with the log's key"
-	}
-	return fmt.Sprintf("%s, which is %s of the policy", where, e.Log)
 }

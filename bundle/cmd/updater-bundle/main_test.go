@@ -35,7 +35,7 @@ func TestScripts(t *testing.T) {
 	clitest.Run(t, map[string]clitest.Command{
 		"key": key, "seal": sealFile, "image": image, "flip": flip, "grow": grow,
 		"fill": fill, "gzip": gzipFile, "tree": tree, "ext4": ext4,
-		"eckey": ecKey, "logkey": logKey, "rekor": rekor,
+		"eckey": ecKey,
 	})
 }
 
@@ -65,6 +65,15 @@ func sealFile(ts *testscript.TestScript, _ bool, args []string) {
 	envelope, err := sign.Seal(bundle.PayloadType, payload, signer)
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), envelope, 0o600))
+}
+
+// ecKey NAME DIR: NAME.key is a private ECDSA key, DIR/NAME.pub its public half.
+func ecKey(ts *testscript.TestScript, _ bool, args []string) {
+	private, public, err := sign.GenerateKey(sign.ECDSAP256, nil)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".key"), private, 0o600))
+	ts.Check(os.MkdirAll(ts.MkAbs(args[1]), 0o755))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]+"/"+args[0]+".pub"), public, 0o600))
 }
 
 func pemOf(ts *testscript.TestScript, k ed25519.PrivateKey) (private, public []byte) {

@@ -72,7 +72,7 @@ func (c *command) verify(ctx context.Context, args []string) error {
 		fmt.Fprintf(c.Stdout, "%s: %s: %d chunks (%s) authentic, %s\n", r.Class, r.Kind, r.Chunks, size(r.Bytes), what)
 	}
 	for _, e := range file.Entries {
-		fmt.Fprintf(c.Stdout, "signature by key %s: %s\n", e.KeyID, describeEntry(e))
+		fmt.Fprintf(c.Stdout, "signature by key %s: %v\n", e.KeyID, e)
 	}
 	fmt.Fprintf(c.Stdout, "good: version %s, signed by %s\n", file.Manifest.Version, strings.Join(file.KeyIDs, ", "))
 	return nil

@@ -25,9 +25,9 @@ func Main(m *testing.M, name string, main func()) {
 	testscript.Main(m, map[string]func(){name: main})
 }
 
-// Run runs every script with these commands and the command status.
+// Run runs every script with these commands and the commands status, logkey and rekor.
 func Run(t *testing.T, commands map[string]Command) {
-	all := map[string]Command{"status": status}
+	all := map[string]Command{"status": status, "logkey": logKey, "rekor": rekor}
 	maps.Copy(all, commands)
 	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Cmds: all})
 }

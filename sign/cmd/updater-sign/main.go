@@ -21,11 +21,13 @@ Usage: updater-sign COMMAND [OPTION]... [ARGUMENT]
        updater-sign --version
 
 Commands:
-  keygen   make a key pair
-  public   write the public half of a key, wherever the key lives
-  sign     sign a file
-  verify   check an envelope against a keyring and take out what was signed
-  resign   sign the content of an envelope anew, or add a signature to it
+  keygen       make a key pair
+  public       write the public half of a key, wherever the key lives
+  sign         sign a file
+  verify       check an envelope against a keyring and take out what was signed
+  resign       sign the content of an envelope anew, or add a signature to it
+  log-request  write what to send to a transparency log
+  log-attach   put what the log answered into an envelope
 
 "updater-sign help COMMAND" tells more about one of them and gives an example.
 Bundles are signed by updater-bundle, with the same keys.
@@ -53,6 +55,7 @@ func newCommand() *command {
 func (c *command) commands() map[string]cli.Command {
 	return map[string]cli.Command{
 		"keygen": c.keygen, "public": c.public, "sign": c.sign, "verify": c.verify, "resign": c.resign,
+		"log-request": c.logRequest, "log-attach": c.logAttach,
 	}
 }
 

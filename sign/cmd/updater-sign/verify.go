@@ -60,14 +60,18 @@ func (c *command) verify(ctx context.Context, args []string) error {
 	switch {
 	case *asJSON:
 		return json.NewEncoder(c.Stdout).Encode(struct {
-			Type   string   `json:"type"`
-			Size   int      `json:"size"`
-			KeyIDs []string `json:"key_ids"`
-		}{*payloadType, len(verified.Payload), verified.KeyIDs})
+			Type       string          `json:"type"`
+			Size       int             `json:"size"`
+			KeyIDs     []string        `json:"key_ids"`
+			LogEntries []sign.LogEntry `json:"log_entries,omitempty"`
+		}{*payloadType, len(verified.Payload), verified.KeyIDs, verified.Entries})
 	case *out != "-":
 		fmt.Fprintf(c.Stdout, "verified: %d bytes of %s\n", len(verified.Payload), *payloadType)
 		for _, id := range verified.KeyIDs {
 			fmt.Fprintf(c.Stdout, "signed by %s\n", id)
+		}
+		for _, e := range verified.Entries {
+			fmt.Fprintf(c.Stdout, "signature by key %s: %v\n", e.KeyID, e)
 		}
 	}
 	return nil

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package clitest
 
 import (
 	"crypto/ed25519"
@@ -8,18 +8,8 @@ import (
 	"os"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/sign/logtest"
 )
-
-// ecKey NAME DIR: NAME.key is a private ECDSA key, DIR/NAME.pub its public half.
-func ecKey(ts *testscript.TestScript, _ bool, args []string) {
-	private, public, err := sign.GenerateKey(sign.ECDSAP256, nil)
-	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".key"), private, 0o600))
-	ts.Check(os.MkdirAll(ts.MkAbs(args[1]), 0o755))
-	ts.Check(os.WriteFile(ts.MkAbs(args[1]+"/"+args[0]+".pub"), public, 0o600))
-}
 
 // testLog is a log with five entries of others.
 func testLog(name string) *logtest.Log {
@@ -28,7 +18,7 @@ func testLog(name string) *logtest.Log {
 	return l
 }
 
-// logKey LOG FILE: the public key of a log.
+// logKey LOG FILE: the public key of a log, whose origin is "LOG.example.com - 42".
 func logKey(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), testLog(args[0]).PublicKey(), 0o600))
 }
