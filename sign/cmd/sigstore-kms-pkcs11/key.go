@@ -30,6 +30,7 @@ type key struct {
 	askPIN  func(token string) ([]byte, error)
 	session ulong
 	token   *tokenInfo
+	pin     []byte // once it was given
 }
 
 // openKey finds the token that uri names.
@@ -205,23 +206,23 @@ func (k *key) private() (ulong, error) {
 	return objects[0], nil
 }
 
-// logIn never tries twice: a token locks itself after a few wrong PINs.
+// logIn never tries twice: a token locks itself after a few wrong PINs. A key that
+// wants the PIN for each signature gets the one that was given before.
 func (k *key) logIn(user ulong) error {
 	label := trim(k.token.label[:])
 	if k.token.flags&ckfUserPINLocked != 0 {
 		return fmt.Errorf("token %q: the PIN is locked; unlock it with the tool of the token and its PUK or SO PIN", label)
 	}
-	var pin []byte
-	if k.token.flags&ckfProtectedPath == 0 {
+	if k.pin == nil && k.token.flags&ckfProtectedPath == 0 {
 		if k.token.flags&ckfUserPINFinalTry != 0 {
 			label += ", of which this is the last try before it locks"
 		}
 		var err error
-		if pin, err = k.askPIN(label); err != nil {
+		if k.pin, err = k.askPIN(label); err != nil {
 			return err
 		}
 	}
-	err := k.login(k.session, user, pin)
+	err := k.login(k.session, user, k.pin)
 	if user == ckuUser && errors.Is(err, code(ckrAlreadyLoggedIn)) {
 		return nil
 	}

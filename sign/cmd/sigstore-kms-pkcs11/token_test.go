@@ -102,6 +102,7 @@ func TestToken(t *testing.T) {
 	newToken(t)
 	tool(t, "--keypairgen", "--key-type", "EC:prime256v1", "--label", "signing key", "--id", "01")
 	tool(t, "--keypairgen", "--key-type", "EC:edwards25519", "--label", "ed", "--id", "02")
+	tool(t, "--keypairgen", "--key-type", "EC:prime256v1", "--label", "each time", "--id", "03", "--always-auth")
 	pin := pinFile(t, testPIN)
 	base := "?module-path=" + softHSM
 	for name, tc := range map[string]struct {
@@ -115,6 +116,7 @@ func TestToken(t *testing.T) {
 		"pin-source":             {ref: "pkcs11:id=%01" + base + "&pin-source=file:" + pin, pin: "/dev/null", want: &ecdsa.PublicKey{}},
 		"pin-value":              {ref: "pkcs11:id=%01" + base + "&pin-value=" + testPIN, want: &ecdsa.PublicKey{}},
 		"PIN of the environment": {ref: "pkcs11:id=%01" + base, env: testPIN, want: &ecdsa.PublicKey{}},
+		"PIN for each signature": {ref: "pkcs11:id=%03" + base, pin: pin, want: &ecdsa.PublicKey{}},
 		"Ed25519":                {ref: "pkcs11:token=release;object=ed" + base, pin: pin, want: ed25519.PublicKey{}},
 	} {
 		t.Run(name, func(t *testing.T) {
