@@ -46,7 +46,11 @@ func (p *Program) Main(commands map[string]Command) {
 	p.Stdin, p.Stdout, p.Stderr, p.Getenv = os.Stdin, os.Stdout, os.Stderr, os.LookupEnv
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
+	restore := keepTerminal()
 	code := p.Run(ctx, commands, os.Args[1:])
+	if ctx.Err() != nil {
+		restore()
+	}
 	stop()
 	os.Exit(code)
 }
