@@ -97,9 +97,10 @@ func loadToken(ctx context.Context, ref, pinFile string) (sign.Signer, error) {
 	return load(ctx, shown.String(), "pkcs11://"+strings.TrimPrefix(uri.String(), pkcs11.Scheme))
 }
 
-// load opens a key of a service or a plugin; name is what errors call it.
-func load(ctx context.Context, name, ref string) (sign.Signer, error) {
-	s, err := open(ctx, name, ref, crypto.SHA256)
+// load opens a key of a service or a plugin; name is what errors call it. The
+// options are those of the service's client.
+func load(ctx context.Context, name, ref string, opts ...signature.RPCOption) (sign.Signer, error) {
+	s, err := open(ctx, name, ref, crypto.SHA256, opts)
 	if err != nil {
 		return nil, fmt.Errorf("load key: %w", err)
 	}
@@ -113,7 +114,7 @@ func load(ctx context.Context, name, ref string) (sign.Signer, error) {
 	}
 	if _, pure := pub.(ed25519.PublicKey); pure {
 		// Not Ed25519ph: devices verify the message itself.
-		if s, err = open(ctx, name, ref, crypto.Hash(0)); err != nil {
+		if s, err = open(ctx, name, ref, crypto.Hash(0), opts); err != nil {
 			return nil, fmt.Errorf("load key: %w", err)
 		}
 	}
@@ -121,8 +122,8 @@ func load(ctx context.Context, name, ref string) (sign.Signer, error) {
 	return s, nil
 }
 
-func open(ctx context.Context, name, ref string, hash crypto.Hash) (*remote, error) {
-	service, err := kms.Get(ctx, ref, hash)
+func open(ctx context.Context, name, ref string, hash crypto.Hash, opts []signature.RPCOption) (*remote, error) {
+	service, err := kms.Get(ctx, ref, hash, opts...)
 	var unknown *kms.ProviderNotFoundError
 	switch {
 	case errors.As(err, &unknown) && errors.Is(err, exec.ErrNotFound):

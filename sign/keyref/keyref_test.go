@@ -43,6 +43,11 @@ func checkSigns(t *testing.T, ref string, pub crypto.PublicKey) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	checkSigner(t, s, pub)
+}
+
+func checkSigner(t *testing.T, s sign.Signer, pub crypto.PublicKey) {
+	t.Helper()
 	env, err := sign.Seal(testType, []byte("payload"), s)
 	if err != nil {
 		t.Fatal(err)
