@@ -19,8 +19,8 @@ import (
 	"github.com/updaterd/updaterd/sign/cli"
 )
 
-const aboutChannel = `Usage: updater-bundle channel --channel CHANNEL --expires TIME --release URL=FILE --key KEY -o OUT [OPTION]...
-       updater-bundle channel --renew OLD --expires TIME --key KEY -o OUT [OPTION]...
+const aboutChannel = `Usage: updater-bundle channel --channel CHANNEL --expires TIME --release URL=FILE (--key KEY | --unsigned) -o OUT [OPTION]...
+       updater-bundle channel --renew OLD --expires TIME (--key KEY | --unsigned) -o OUT [OPTION]...
 
 Makes channel metadata: the signed statement of which releases a channel offers,
 and until when that holds. A device with [channel] in its configuration fetches
@@ -34,6 +34,9 @@ is where devices find it: http, https, or relative to the metadata's own URL.
 --renew OLD states the same releases anew, with a later end and a higher serial.
 OLD is verified likewise, and OUT may be OLD itself: run it before the end comes,
 for instance once a day.
+
+With --unsigned it makes what is to be signed, for "updater-sign sign --type
+application/vnd.updaterd.channel.v1+json" where the key is.
 
   updater-bundle channel --channel stable --expires 14d --release demo-1.2.0.upb=demo-1.2.0.upb \
       --key release.key -o stable.channel
@@ -49,6 +52,7 @@ func (c *command) channel(ctx context.Context, args []string) error {
 	f.StringVar(&o.renew, "renew", "", "offer what the channel metadata in `OLD` offer")
 	f.Uint64Var(&o.serial, "serial", 0, "`NUMBER` that only rises (default: the time in seconds, or with --renew one more than OLD if that is higher)")
 	f.StringVar(&o.issued, "issued", "", "`TIME` of the statement, in seconds since 1970 or as 2026-01-31T12:00:00Z (default: SOURCE_DATE_EPOCH, else now)")
+	unsigned := f.Bool("unsigned", false, "leave the signing to updater-sign; no device accepts it until it is signed")
 	out := f.String("o", "", "write the metadata to `OUT`")
 	keys, trust := cli.KeyOptions(f), cli.TrustOptions(f)
 	if _, err := c.Parse(f, args); err != nil {
@@ -59,8 +63,12 @@ func (c *command) channel(ctx context.Context, args []string) error {
 		return cli.Misuse("either --channel CHANNEL or --renew OLD is needed")
 	case o.renew != "" && len(o.releases) > 0:
 		return cli.Misuse("--renew OLD offers what OLD does; leave --release out")
-	case o.expires == "" || len(keys.Refs) == 0 || *out == "":
-		return cli.Misuse("--expires, --key and -o are needed")
+	case o.expires == "" || *out == "":
+		return cli.Misuse("--expires and -o are needed")
+	case (len(keys.Refs) == 0) != *unsigned:
+		return cli.Misuse("either --key KEY or --unsigned is needed")
+	case *unsigned && trust.Dir == "":
+		return cli.Misuse("--unsigned needs --keyring, to verify what is offered")
 	}
 	if err := cli.Apart(*out, keys.Refs...); err != nil {
 		return err
@@ -86,7 +94,12 @@ func (c *command) channel(ctx context.Context, args []string) error {
 		}
 		return err
 	}
-	b, err := channel.Seal(m, signers...)
+	var b []byte
+	if *unsigned {
+		b, err = channel.Marshal(m)
+	} else {
+		b, err = channel.Seal(m, signers...)
+	}
 	if err != nil {
 		return err
 	}

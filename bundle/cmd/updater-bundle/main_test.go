@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	clitest.Run(t, map[string]clitest.Command{
 		"key": key, "seal": sealFile, "image": image, "flip": flip, "grow": grow,
-		"fill": fill, "gzip": gzipFile, "tree": tree, "ext4": ext4,
+		"payload": payload, "fill": fill, "gzip": gzipFile, "tree": tree, "ext4": ext4,
 		"eckey": ecKey,
 	})
 }

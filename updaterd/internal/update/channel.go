@@ -109,6 +109,10 @@ func (c channels) or(o channels) channels {
 	return c
 }
 
+// checkedEvery is how often a check that finds nothing new is written down: whoever
+// may check must not wear out the flash.
+const checkedEvery = time.Hour
+
 // putChannel makes a record durable, in the second store first and there only if the
 // metadata are new ones. A power cut between the two leaves the new ones in the second
 // store, which then count. What fails there is told to note and holds nothing up.
@@ -118,7 +122,16 @@ func (s *store) putChannel(r channelRecord, note func(error)) error {
 			note(err)
 		}
 	}
-	return put(s.files, fileChannel, &s.channels, s.channels.with(r))
+	was, all := s.channels.find(r.Channel), s.channels.with(r)
+	if since := r.Checked.Sub(s.checked); r.Serial == was.Serial && r.Digest == was.Digest && since >= 0 && since < checkedEvery {
+		s.channels = all
+		return nil
+	}
+	err := put(s.files, fileChannel, &s.channels, all)
+	if err == nil {
+		s.checked = r.Checked
+	}
+	return err
 }
 
 // Check asks the channel what it offers. If it fails, what is offered stays what it was.

@@ -419,6 +419,30 @@ func TestReplayAfterTheDataPartitionIsWiped(t *testing.T) {
 	})
 }
 
+// A check that finds nothing new is written down now and then, not each time.
+func TestChecksDoNotWearTheFlash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s := newWorld(), &served{metadata: edition(7)}
+		l := start(t, w, s.configure(false))
+		defer l.end()
+		before := w.steps
+		for range 130 {
+			if c, err := l.Check(l.ctx); err != nil || !c.Checked.Equal(time.Now()) {
+				t.Fatalf("%+v, %v", c, err)
+			}
+			time.Sleep(time.Minute)
+		}
+		if n := w.steps - before; n != 3 {
+			t.Errorf("%d writes in 130 minutes, want 3", n)
+		}
+		// A new serial is written at once.
+		s.metadata, before = edition(8), w.steps
+		if _, err := l.Check(l.ctx); err != nil || w.steps != before+1 {
+			t.Errorf("%v, %d writes", err, w.steps-before)
+		}
+	})
+}
+
 func TestChannelsAreBounded(t *testing.T) {
 	var c channels
 	for i := range 2 * maxChannels {

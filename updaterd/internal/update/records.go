@@ -173,8 +173,9 @@ type store struct {
 	floors   floors       // the highest of all places
 	slots    slots
 	deny     denyList
-	channels channels // what was seen last, wherever that is kept
-	spare    channels // what the second store has of it
+	channels channels  // what was seen last, wherever that is kept
+	spare    channels  // what the second store has of it
+	checked  time.Time // that of the channel record which was written last in this life
 	history  []Result
 	problems []string
 }
