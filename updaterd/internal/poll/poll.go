@@ -77,9 +77,12 @@ func (p *Poller) fetch(ctx context.Context) (*update.ChannelMetadata, error) {
 	if err != nil {
 		return nil, named(update.NameBadArgument, err)
 	}
-	envelope, err := read(ctx, remote)
-	if changed(err) { // it was renewed between two requests
-		envelope, err = read(ctx, remote)
+	var envelope []byte
+	for range 3 {
+		// It may be renewed between two requests, or another node of a CDN may answer.
+		if envelope, err = read(ctx, remote); !changed(err) {
+			break
+		}
 	}
 	if err != nil {
 		return nil, named(update.NameNetwork, err)

@@ -206,6 +206,15 @@ func TestFetchAgain(t *testing.T) {
 	if m, err := poller(t, s, nil).Fetch(t.Context()); err != nil || m.Serial != 800 {
 		t.Errorf("replaced while it was read: %+v, %v", m, err)
 	}
+	// A file that is another one each time is given up.
+	s.before = func(asked int, w http.ResponseWriter) bool {
+		s.b = append(sealed(t, metadata(7), "release"), bytes.Repeat([]byte("x"), asked)...)
+		return false
+	}
+	s.asked = 0
+	if m, err := poller(t, s, nil).Fetch(t.Context()); m != nil || err == nil || s.asked != 4 {
+		t.Errorf("another file each time: %+v, %v, %d requests", m, err, s.asked)
+	}
 	s = &site{b: sealed(t, metadata(7), "release")}
 	s.before = func(asked int, w http.ResponseWriter) bool {
 		if asked == 1 {
