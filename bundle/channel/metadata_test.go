@@ -200,7 +200,7 @@ func TestOnlineKeyOfTheSecurityPage(t *testing.T) {
 // A key counts only while it is valid at the time that the metadata state, and at
 // the time floor of the device.
 func TestValidityOfKeys(t *testing.T) {
-	p := policy(t, "[[rule]]\nsigners = [\"release\"]\nthreshold = 1\n")
+	p := policy(t, "[[rule]]\nsigners = [\"release\", \"online\"]\nthreshold = 1\n")
 	late := sample()
 	late.Issued, late.Expires = noon.AddDate(1, 0, 0), noon.AddDate(2, 0, 0)
 	for name, tc := range map[string]struct {
