@@ -106,7 +106,7 @@ func TestSecondStoreFails(t *testing.T) {
 	w := newWorld()
 	s := store{files: w, second: brokenStore{}}
 	s.load()
-	if len(s.problems) != 1 || !strings.Contains(s.problems[0], "floor_store") {
+	if len(s.problems) != 2 || !strings.Contains(s.problems[0], "floor_store") || !strings.Contains(s.problems[1], "floor_store") { // floors, channels
 		t.Errorf("problems are %q", s.problems)
 	}
 	w.sure["2"] = true

@@ -200,7 +200,9 @@ func (s *store) load() Journal {
 	note(loadInto(s.files, fileDeny, &s.deny))
 	note(loadInto(s.files, fileChannel, &s.channels))
 	if s.second != nil {
-		note(loadInto(s.second, fileChannel, &s.spare))
+		if problem := loadInto(s.second, fileChannel, &s.spare); problem != "" {
+			note(fmt.Sprintf("In %s, %s.", FromFloorStore, problem))
+		}
 		s.channels = s.channels.or(s.spare)
 	}
 	note(loadRecord(s.files, fileHistory, func(b []byte) error {
