@@ -151,7 +151,12 @@ func TestBuildIsDeterministic(t *testing.T) {
 func TestDeltaThatDoesNotPay(t *testing.T) {
 	dir := t.TempDir()
 	spec := testSpec(t, dir)
-	spec.Images[0].Deltas = append(spec.Images[0].Deltas, SourceSpec{Path: writeFile(t, dir, "unrelated", noise(50000, 8))})
+	image := noise(50_000, 9) // a patch cannot compress it better than the full recipe
+	spec.Images[0].Path = writeFile(t, dir, "new", image)
+	spec.Images[0].Deltas = []SourceSpec{
+		{Path: writeFile(t, dir, "old", append(noise(100, 10), image[100:]...))},
+		{Path: writeFile(t, dir, "unrelated", noise(50_000, 8))},
+	}
 	var notes []string
 	spec.Note = func(s string) { notes = append(notes, s) }
 	out := filepath.Join(dir, "test.upb")

@@ -15,7 +15,7 @@ import (
 // holds at most a few MiB whatever it is fed.
 type Decoder struct {
 	zstd  *zstd.Decoder
-	patch *delta.Applier
+	patch delta.Applier
 	key   *seal.Key // nil if nothing is sealed
 }
 
@@ -33,12 +33,7 @@ func NewDecoder(m *Manifest) (*Decoder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up zstd: %w", err)
 	}
-	p, err := delta.NewApplier()
-	if err != nil {
-		z.Close()
-		return nil, err
-	}
-	d := &Decoder{zstd: z, patch: p}
+	d := &Decoder{zstd: z}
 	if m != nil {
 		d.key = m.Images[0].key // of all images
 	}
@@ -57,10 +52,7 @@ type Basis struct {
 }
 
 // Close frees what the decoder holds.
-func (d *Decoder) Close() {
-	d.zstd.Close()
-	d.patch.Close()
-}
+func (d *Decoder) Close() { d.zstd.Close() }
 
 // Decode makes one chunk: enc are the encoded bytes, e their entry, want the
 // chunk's digest, and dst is as long as the chunk. What is sealed is opened in

@@ -6,9 +6,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/updaterd/updaterd/bundle/delta"
@@ -28,18 +31,8 @@ func (f fence) ReadAt(b []byte, at int64) (int, error) {
 	return copy(b, f.data[at:]), nil
 }
 
-// assemble makes a patch of streams that are stored as they are.
-func assemble(streams ...[]byte) []byte {
-	p := []byte{1}
-	for _, s := range streams {
-		p = binary.AppendUvarint(p, uint64(len(s)))
-		p = binary.AppendUvarint(p, uint64(len(s)))
-	}
-	for _, s := range streams {
-		p = append(p, s...)
-	}
-	return p
-}
+// plain puts before instructions what makes them a patch.
+func plain(instructions []byte) []byte { return append([]byte{1}, instructions...) }
 
 func numbers(v ...uint64) (b []byte) {
 	for _, n := range v {
@@ -51,60 +44,50 @@ func numbers(v ...uint64) (b []byte) {
 // The worked example of docs/delta.md.
 func TestExample(t *testing.T) {
 	src := []byte("The quick brown fox jumps over the lazy dog.")
-	patch := assemble(
-		numbers(3, 16, 1, 0), // 3 literal + 16 copied, 1 literal
-		numbers(2),           // the copy begins at 3 + 1 = 4
-		numbers(12),          // 12 copied bytes are right, the next are a word
-		numbers(18),          // to which 9 is added
-		[]byte("A: !"),
-	)
+	target := []byte("A: quick brown oox !")
+	patch := plain(delta.Encode(target, src, [3]int{3, 19, 1}))
 	dst := make([]byte, 20)
 	if err := delta.Apply(dst, patch, fence{t, src}, int64(len(src))); err != nil {
 		t.Fatal(err)
 	}
-	if want := "A: quick brown oox !"; string(dst) != want {
-		t.Errorf("Apply = %q; want %q", dst, want)
+	if !bytes.Equal(dst, target) {
+		t.Errorf("Apply = %q; want %q", dst, target)
+	}
+	doc, err := os.ReadFile("../../docs/delta.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line := fmt.Sprintf("```\n% x\n```", patch); !strings.Contains(string(doc), line) {
+		t.Errorf("docs/delta.md does not show the patch: %s", line)
 	}
 }
 
 func TestMalformed(t *testing.T) {
-	none := []byte(nil)
-	long := bytes.Repeat([]byte{0xff}, 10)
-	valid := assemble(numbers(0, 8), numbers(0), none, none, none)
-	tests := map[string][]byte{
-		"empty":                     none,
-		"other version":             append([]byte{2}, valid[1:]...),
-		"header cut off":            valid[:6],
-		"stream cut off":            valid[:len(valid)-1],
-		"trailing byte":             append(bytes.Clone(valid), 0),
-		"stream too long":           append([]byte{1}, numbers(1<<40, 1<<40)...),
-		"encoded longer":            {1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 8, 8},
-		"encoded empty":             {1, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0},
-		"not zstd":                  {1, 9, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2},
-		"number not shortest":       assemble([]byte{0, 0x88, 0}, numbers(0), none, none, none),
-		"number too long":           assemble(append([]byte{0}, long...), numbers(0), none, none, none),
-		"no instruction":            assemble(none, none, none, none, none),
-		"empty instruction":         assemble(numbers(0, 0, 0, 8), numbers(0), none, none, none),
-		"too little":                assemble(numbers(0, 7), numbers(0), none, none, none),
-		"too much":                  assemble(numbers(0, 9), numbers(0), none, none, none),
-		"literal too long":          assemble(numbers(9, 0), none, none, none, make([]byte, 9)),
-		"lengths wrap":              assemble(numbers(1, math.MaxUint64), numbers(0), none, none, none),
-		"no shift":                  assemble(numbers(0, 8), none, none, none, none),
-		"shift left over":           assemble(numbers(0, 8), numbers(0, 0), none, none, none),
-		"instruction left over":     assemble(numbers(0, 8, 0, 1), numbers(0), none, none, none),
-		"literal missing":           assemble(numbers(8, 0), none, none, none, make([]byte, 7)),
-		"literal left over":         assemble(numbers(0, 8), numbers(0), none, none, make([]byte, 1)),
-		"before the source":         assemble(numbers(0, 8), numbers(1), none, none, none),
-		"behind the source":         assemble(numbers(0, 8), numbers(2*93), none, none, none),
-		"far behind":                assemble(numbers(0, 8), numbers(math.MaxUint64-1), none, none, none),
-		"far before":                assemble(numbers(0, 8), numbers(math.MaxUint64), none, none, none),
-		"word missing":              assemble(numbers(0, 8), numbers(0), numbers(0), none, none),
-		"word left over":            assemble(numbers(0, 8), numbers(0), none, numbers(2), none),
-		"word too large":            assemble(numbers(0, 8), numbers(0), numbers(0), numbers(1<<32), none),
-		"difference behind the end": assemble(numbers(0, 8), numbers(0), numbers(8), numbers(2), none),
-		"gap too large":             assemble(numbers(0, 8), numbers(0), numbers(math.MaxUint64), numbers(2), none),
-	}
 	src := make([]byte, 100)
+	craft := func(f func(c *delta.Crafter)) []byte { return plain(delta.Craft(8, src, f)) }
+	valid := craft(func(c *delta.Crafter) { c.Literal("").CopyAt(8, 50) })
+	tests := map[string][]byte{
+		"empty":                 nil,
+		"other version":         append([]byte{3}, valid[1:]...),
+		"no instruction":        plain(nil),
+		"code cut off":          plain(bytes.Repeat([]byte{255}, 3)),
+		"trailing byte":         append(bytes.Clone(valid), 1),
+		"trailing zero":         append(bytes.Clone(valid), 0),
+		"many trailing zeros":   append(bytes.Clone(valid), make([]byte, 100)...),
+		"empty instruction":     craft(func(c *delta.Crafter) { c.Length(0).Copy(0) }),
+		"too much":              craft(func(c *delta.Crafter) { c.Length(0).Copy(9).Recent(0).Blocks(0, 9) }),
+		"too much together":     craft(func(c *delta.Crafter) { c.Literal("abc").Copy(6).Recent(0).Blocks(0, 6) }),
+		"literal too long":      craft(func(c *delta.Crafter) { c.Length(9) }),
+		"literal far too long":  craft(func(c *delta.Crafter) { c.Length(math.MaxUint64) }),
+		"copy far too long":     craft(func(c *delta.Crafter) { c.Literal("a").Copy(math.MaxUint64) }),
+		"no such alignment":     craft(func(c *delta.Crafter) { c.Length(0).Copy(8).Recent(9) }),
+		"before the source":     craft(func(c *delta.Crafter) { c.Literal("").CopyAt(8, -1) }),
+		"behind the source":     craft(func(c *delta.Crafter) { c.Literal("").CopyAt(8, 93) }),
+		"far behind":            craft(func(c *delta.Crafter) { c.Length(0).Copy(8).Recent(8).Shift(math.MaxUint64 - 1) }),
+		"far before":            craft(func(c *delta.Crafter) { c.Length(0).Copy(8).Recent(8).Shift(math.MaxUint64) }),
+		"difference behind it":  craft(func(c *delta.Crafter) { c.Length(0).Copy(8).Recent(0).Blocks(2, 8) }),
+		"instruction left over": append(bytes.Clone(valid), 1, 2, 3, 4, 5, 6, 7, 8),
+	}
 	if err := delta.Apply(make([]byte, 8), valid, fence{t, src}, 100); err != nil {
 		t.Errorf("Apply(valid patch) = %v", err)
 	}
@@ -182,7 +165,7 @@ func TestSource(t *testing.T) {
 // A copy may lie beyond 4 GiB; only a sparse source has to have the bytes.
 func TestFarSource(t *testing.T) {
 	const size = 5 << 30
-	patch := assemble(numbers(0, 4), numbers(2*(size-4)), nil, nil, nil)
+	patch := plain(delta.Craft(4, nil, func(c *delta.Crafter) { c.Literal("").CopyAt(4, size-4) }))
 	dst := make([]byte, 4)
 	src := io.NewSectionReader(ending{}, 0, size)
 	if err := delta.Apply(dst, patch, src, size); err != nil || string(dst) != "last" {
@@ -209,29 +192,27 @@ func TestDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := delta.NewApplier()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
+	a := new(delta.Applier)
 	rnd := rand.New(rand.NewPCG(3, 4))
 	dst := make([]byte, len(target))
-	for i := range 3000 {
+	for i := range 900 {
 		bad := bytes.Clone(patch)
 		at := rnd.IntN(len(bad))
 		if i < 200 {
 			at = i % min(100, len(bad))
 		}
-		switch i % 3 {
+		switch i % 4 {
 		case 0:
 			bad[at] ^= byte(1 + rnd.IntN(255))
 		case 1:
 			bad = bad[:at]
 		case 2:
 			bad = append(bad[:at], bad[min(len(bad), at+1+rnd.IntN(8)):]...)
+		case 3:
+			bad = append(bad, noise(uint64(i), 1+rnd.IntN(8))...)
 		}
-		if err := a.Apply(dst, bad, fence{t, src}, int64(len(src))); err == nil && len(bad) != len(patch) {
-			t.Errorf("patch cut at %d is accepted", at)
+		if err := a.Apply(dst, bad, fence{t, src}, int64(len(src))); err == nil && len(bad) > len(patch) {
+			t.Errorf("patch with %d bytes more is accepted", len(bad)-len(patch))
 		}
 	}
 	if err := a.Apply(dst, patch, fence{t, src}, int64(len(src))); err != nil || !bytes.Equal(dst, target) {

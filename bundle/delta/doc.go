@@ -5,7 +5,7 @@
 //
 // A patch says how to make one chunk of the target from the source image:
 // copies from the source, the few words in which a copy differs, and literal
-// bytes. What is compressed with deflate on both sides is compared symbol by
+// bytes, all in one range code (package rangecoder). What is compressed with deflate on both sides is compared symbol by
 // symbol (package deflate). Each patch stands alone, so chunks can be made in any order, in
 // parallel, and again.
 //
@@ -15,7 +15,7 @@
 // bytes, however many goroutines work. Apply writes every byte of dst or
 // returns an error; it never reads outside the first srcSize bytes of the
 // source, never panics whatever the patch or the source holds, and needs
-// memory in proportion to dst only.
+// memory in proportion to dst, and 3 MiB for what it learns while it decodes.
 //
 // # What it does not do
 //

@@ -13,7 +13,7 @@ import (
 
 // maxExpanded bounds the expanded form of a chunk, and that of the source
 // blocks it is compared with.
-func maxExpanded(chunk int) int { return min(2*chunk+1<<20, 6<<20) }
+func maxExpanded(chunk int) int { return min(2*chunk+1<<20, mostExpanded) }
 
 // An expansion is the head of a patch that works on expanded deflate blocks.
 type expansion struct {

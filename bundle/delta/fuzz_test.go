@@ -20,8 +20,8 @@ func FuzzApply(f *testing.F) {
 		}
 		f.Add(patch, uint16(len(target)))
 	}
-	f.Add(assemble(numbers(3, 16, 1, 0), numbers(2), numbers(12), numbers(18), []byte("A: !")), uint16(20))
-	f.Add(assemble(numbers(0, 8, 2, 8), numbers(40, 3), numbers(1, 6), numbers(5, 600), []byte("xy")), uint16(18))
+	f.Add(plain(delta.Craft(18, src, func(c *delta.Crafter) { c.Literal("xy").CopyAt(8, 20).Literal("z").CopyAt(7, -3) })), uint16(18))
+	f.Add(plain(bytes.Repeat([]byte{0x80}, 50)), uint16(9000))
 	f.Fuzz(func(t *testing.T, patch []byte, n uint16) {
 		one, two := make([]byte, n), bytes.Repeat([]byte{0xff}, int(n))
 		err1 := delta.Apply(one, patch, fence{t, src}, int64(len(src)))
