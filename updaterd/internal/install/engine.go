@@ -148,6 +148,8 @@ type Engine struct {
 	store store
 	// open opens a slot's device.
 	open func(path string, write bool) (device, error)
+	// maxSums is how many checksums of blocks are kept.
+	maxSums int
 
 	mu      sync.Mutex
 	plans   []*plan         // the latest last
@@ -188,7 +190,7 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure install: %w", err)
 	}
-	return &Engine{o: o, store: s, open: o.open, claimed: make(map[string]bool)}, nil
+	return &Engine{o: o, store: s, open: o.open, maxSums: maxSums, claimed: make(map[string]bool)}, nil
 }
 
 func (o *Options) open(path string, write bool) (device, error) {

@@ -48,6 +48,7 @@ type work struct {
 	// The window of every slot, and one chunk of encoded bytes.
 	content, encoded []byte
 	behind           []byte // a copy of the chunk that is being written; none of large chunks
+	kept             int    // checksums of blocks, of all slots
 
 	stage       string
 	done, total int64
@@ -71,8 +72,11 @@ type slot struct {
 	found   *found // where the frames of a blocks recipe are
 	// inline: a chunk that is unfit is made at once, not with the others.
 	inline bool
-	// was has the checksums of the blocks of needed chunks, as they were read.
-	was map[int][]uint32
+	// was has the checksums of the blocks of needed chunks, as they were read. Of
+	// chunks that are unread they are to be had from the medium, by pieces.
+	was    map[int][]uint32
+	unread []bool
+	piece  []byte
 	// intact: all of the image is on the medium, first block included.
 	intact bool
 	// held is the image's first block while it is not in the slot.
@@ -288,7 +292,7 @@ func (w *work) prescan(ctx context.Context, s *slot) error {
 		}
 		if !found {
 			if l.was != nil {
-				s.was[l.i] = l.was
+				w.keep(s, l.i, l.was)
 			}
 			s.need = append(s.need, l.i)
 			continue

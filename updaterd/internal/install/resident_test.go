@@ -23,55 +23,65 @@ import (
 	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
 
-// Sizes beyond 32 bits, and different ones: the source ends before the target.
 const (
-	hugeChunk  = 1 << 20
-	hugeSource = 4<<30 + 300<<20 + 77
-	hugeTarget = 5<<30 - 1234
+	// hugeChunk is a chunk of most of the large images.
+	hugeChunk = 1 << 20
 	// residentLimit is what an install may take, the program itself included.
 	residentLimit = 32 << 20
 )
 
-// hugeNoise tells which chunks of the target are noise, and with which seed;
-// all others are zeros. Those with an even seed are also in the source, at the
-// chunk with the number of the seed.
-var hugeNoise = map[int]uint64{0: 2, 1: 3, 700: 4, 2047: 5, 4095: 6, 4096: 7, 4097: 8, 4500: 10, 5119: 11}
+// A hugeImage is mostly zeros: only some of its chunks are noise, with a seed.
+// Those with an even seed are also in the source, at the chunk with the number of
+// the seed. Its sizes are beyond 32 bits, and different ones.
+type hugeImage struct {
+	chunk, source, target int64
+	noise                 map[int]uint64
+}
 
-// hugeContent is chunk i of the target, whose last chunk is short.
-func hugeContent(i int) []byte {
-	b := make([]byte, min(hugeChunk, hugeTarget-i*hugeChunk))
-	if seed, ok := hugeNoise[i]; ok {
-		copy(b, noise(seed, hugeChunk))
+var (
+	// huge ends behind its source.
+	huge = hugeImage{hugeChunk, 4<<30 + 300<<20 + 77, 5<<30 - 1234,
+		map[int]uint64{0: 2, 1: 3, 700: 4, 2047: 5, 4095: 6, 4096: 7, 4097: 8, 4500: 10, 5119: 11}}
+	// largest has as many chunks as there may be.
+	largest = hugeImage{256 << 10, 16<<30 + 77, 16<<30 - 1234,
+		map[int]uint64{0: 2, 1: 3, 8191: 4, 16384: 5, 65534: 6, 65535: 7}}
+)
+
+// content is chunk i, of which the last one is short.
+func (h hugeImage) content(i int) []byte {
+	b := make([]byte, min(h.chunk, h.target-int64(i)*h.chunk))
+	if seed, ok := h.noise[i]; ok {
+		copy(b, noise(seed, int(h.chunk)))
 		b[77] ^= 1 // so that it is not just a copy
 	}
 	return b
 }
 
-// buildHuge makes the bundle by hand: a builder reads 15 GiB for it.
-func buildHuge(t *testing.T, path string) {
+// build makes the bundle by hand: a builder reads 15 GiB for it.
+func (h hugeImage) build(t *testing.T, path string) {
 	t.Helper()
-	n := (hugeTarget + hugeChunk - 1) / hugeChunk
-	source := make([]byte, 12*hugeChunk)
-	for _, seed := range hugeNoise {
+	n := int((h.target + h.chunk - 1) / h.chunk)
+	source := make([]byte, 12*h.chunk)
+	for _, seed := range h.noise {
 		if seed%2 == 0 {
-			copy(source[seed*hugeChunk:], noise(seed, hugeChunk))
+			copy(source[int64(seed)*h.chunk:], noise(seed, int(h.chunk)))
 		}
 	}
 	index := must(delta.NewIndex(bytes.NewReader(source), int64(len(source)), nil))
 	defer index.Close()
-	zeros := bundle.Sum(make([]byte, hugeChunk))
+	zeros := bundle.Sum(make([]byte, h.chunk))
 	digests := make([]byte, n*bundle.DigestSize)
 	tables := [2][]byte{make([]byte, n*bundle.EntrySize), make([]byte, n*bundle.EntrySize)}
 	var data [2]bytes.Buffer
 	for i := range bundle.Order(n) {
 		d, enc := zeros, [2][]byte{}
 		kinds := [2]bundle.Encoding{bundle.Zero, bundle.Zero}
-		if _, ok := hugeNoise[i]; ok || i == n-1 {
-			b := hugeContent(i)
+		if _, ok := h.noise[i]; ok || i == n-1 {
+			b := h.content(i)
 			d = bundle.Sum(b)
 			kinds, enc = [2]bundle.Encoding{bundle.Raw, bundle.Raw}, [2][]byte{b, b}
-			if hugeNoise[i]%2 == 0 && ok {
-				kinds[0], enc[0] = bundle.Patch, must(index.Patch(b, int64(i)*hugeChunk))
+			if h.noise[i]%2 == 0 && ok {
+				kinds[0], enc[0] = bundle.Patch, must(index.Patch(b, int64(i)*h.chunk))
 			}
 		}
 		copy(digests[i*bundle.DigestSize:], d[:])
@@ -83,25 +93,39 @@ func buildHuge(t *testing.T, path string) {
 			data[k].Write(enc[k])
 		}
 	}
-	img := bundle.Image{Class: "rootfs", Size: hugeTarget, Digest: bundle.Sum([]byte("not computed")), BuildID: "new-build", ChunkSize: hugeChunk}
+	img := bundle.Image{Class: "rootfs", Size: h.target, Digest: bundle.Sum([]byte("not computed")), BuildID: "new-build", ChunkSize: h.chunk}
 	img.Recipes = []bundle.Recipe{
-		{Kind: bundle.KindDelta, Source: &bundle.Source{Digest: bundle.Sum(source), Size: hugeSource, BuildID: "old-build"}},
-		{Kind: bundle.KindFull},
+		{Kind: bundle.KindDelta, Source: &bundle.Source{Digest: bundle.Sum(source), Size: h.source, BuildID: "old-build"}, Prefix: bundle.DefaultPrefix},
+		{Kind: bundle.KindFull, Prefix: bundle.DefaultPrefix},
 	}
 	sealByHand(t, path, img, digests, tables[:], [][]byte{data[0].Bytes(), data[1].Bytes()}, 0)
-	for slot, size := range map[bootctl.Slot]int64{"a": hugeSource, "b": hugeTarget} {
+	for slot, size := range map[bootctl.Slot]int64{"a": h.source, "b": h.target} {
 		f := must(os.Create(filepath.Join(filepath.Dir(path), string(slot))))
 		if err := f.Truncate(size); err != nil {
 			t.Fatal(err)
 		}
 		if slot == "a" {
-			for _, seed := range hugeNoise {
+			for _, seed := range h.noise {
 				if seed%2 == 0 {
-					must(f.WriteAt(noise(seed, hugeChunk), int64(seed)*hugeChunk))
+					must(f.WriteAt(noise(seed, int(h.chunk)), int64(seed)*h.chunk))
 				}
 			}
 		}
 		f.Close()
+	}
+}
+
+// installed checks what a slot has of the image.
+func (h hugeImage) installed(t *testing.T, slot string) {
+	t.Helper()
+	f := must(os.Open(slot))
+	defer f.Close()
+	for i := range h.noise {
+		want := h.content(i)
+		got := make([]byte, len(want))
+		if must(io.ReadFull(io.NewSectionReader(f, int64(i)*h.chunk, h.target), got)); !bytes.Equal(got, want) {
+			t.Errorf("chunk %d of %s is not what was installed", i, slot)
+		}
 	}
 }
 
@@ -141,18 +165,20 @@ func sealByHand(t *testing.T, path string, img bundle.Image, digests []byte, tab
 // zeros everywhere. It does not need the space, because it writes no zeros.
 type full struct {
 	device
-	written []bool // by block
+	written []uint64 // a bit for each block: it must not take the memory that is measured
 }
+
+func (d *full) has(block int64) bool { return d.written[block/64]>>(block%64)&1 != 0 }
+
+// old is what a block of a full device holds.
+var old = bytes.Repeat([]byte{0xa5}, blockSize)
 
 func (d *full) ReadAt(p []byte, off int64) (int, error) {
 	n, err := d.device.ReadAt(p, off)
 	for i := 0; i < n; {
 		end := min(n, i+blockSize-int((off+int64(i))%blockSize))
-		if !d.written[(off+int64(i))/blockSize] {
-			b := p[i:end]
-			for k := range b {
-				b[k] = 0xa5
-			}
+		if !d.has((off + int64(i)) / blockSize) {
+			copy(p[i:end], old)
 		}
 		i = end
 	}
@@ -161,7 +187,7 @@ func (d *full) ReadAt(p []byte, off int64) (int, error) {
 
 func (d *full) WriteAt(p []byte, off int64) (int, error) {
 	for at := off / blockSize; at*blockSize < off+int64(len(p)); at++ {
-		d.written[at] = true
+		d.written[at/64] |= 1 << (at % 64)
 	}
 	if p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1]) {
 		return len(p), nil
@@ -186,24 +212,21 @@ func TestResidentChild(t *testing.T) {
 		Policy: func() (*sign.Policy, error) { return must(sign.NewKeyring(key)).Policy(1), nil },
 		Open:   func(ref string) (Remote, error) { return client.Open(ref) },
 	}))
-	if info := must(os.Stat(filepath.Join(dir, "b"))); mode == ModeStream && info.Size() == hugeTarget {
-		written := make([]bool, hugeTarget/blockSize+1)
-		e.open = func(path string, write bool) (device, error) {
-			d, err := openDevice(path, write)
-			if err != nil || path != e.o.Slots["rootfs"]["b"] {
-				return d, err
+	var written []uint64 // outlives its device
+	e.open = func(path string, write bool) (device, error) {
+		d, err := openDevice(path, write)
+		switch device := os.Getenv("UPDATERD_TEST_DEVICE"); {
+		case err != nil:
+			return nil, err
+		case device == "thin":
+			return thin{d}, nil
+		case device == "full" && path == e.o.Slots["rootfs"]["b"]:
+			if len(written) == 0 {
+				written = make([]uint64, d.Size()/blockSize/64+1)
 			}
 			return &full{d, written}, nil
 		}
-	}
-	if info := must(os.Stat(filepath.Join(dir, "b"))); info.Size() == manyTarget/blockSize*seedSize {
-		e.open = func(path string, write bool) (device, error) {
-			d, err := openDevice(path, write)
-			if err != nil {
-				return nil, err
-			}
-			return thin{d}, nil
-		}
+		return d, nil
 	}
 	r := &rig{t: t, engine: e}
 	rel := must(e.Inspect(t.Context(), filepath.Join(dir, "f.upb"), "b", update.InstallOptions{Mode: mode}))
@@ -233,12 +256,12 @@ type installed struct {
 }
 
 // runChild installs in a process of its own, and checks what it takes.
-func runChild(t *testing.T, dir, mode string, group *memoryGroup) (got installed) {
+func runChild(t *testing.T, dir, mode, device string, group *memoryGroup) (got installed) {
 	t.Helper()
 	begin := time.Now()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestResidentChild$", "-test.count=1")
 	// The device's program has no memory profile in it, whose table takes 1.4 MiB.
-	cmd.Env = append(os.Environ(), "UPDATERD_TEST_RESIDENT="+dir, "UPDATERD_TEST_MODE="+mode, fmt.Sprint("GOMEMLIMIT=", MemoryLimit), "GODEBUG=memprofilerate=0")
+	cmd.Env = append(os.Environ(), "UPDATERD_TEST_RESIDENT="+dir, "UPDATERD_TEST_MODE="+mode, "UPDATERD_TEST_DEVICE="+device, fmt.Sprint("GOMEMLIMIT=", MemoryLimit), "GODEBUG=memprofilerate=0")
 	if group != nil {
 		group.admit(cmd)
 	}
@@ -274,7 +297,7 @@ func TestResidentMemory(t *testing.T) {
 	}
 	t.Parallel()
 	dir := t.TempDir()
-	buildHuge(t, filepath.Join(dir, "f.upb"))
+	huge.build(t, filepath.Join(dir, "f.upb"))
 	write(t, filepath.Join(dir, "key.pub"), newKey().public)
 	group, err := newMemoryGroup(t)
 	if err != nil {
@@ -284,23 +307,37 @@ func TestResidentMemory(t *testing.T) {
 		if err := os.RemoveAll(filepath.Join(dir, "downloads")); err != nil {
 			t.Fatal(err)
 		}
-		for _, size := range []int64{0, hugeTarget} {
+		for _, size := range []int64{0, huge.target} {
 			if err := os.Truncate(filepath.Join(dir, "b"), size); err != nil {
 				t.Fatal(err)
 			}
 		}
-		got := runChild(t, dir, mode, group)
-		if got.recipe != "delta" || got.written+got.unchanged != hugeTarget || got.reused == 0 || (mode == ModeStream) != (got.unchanged == 0) {
+		device := map[string]string{ModeStream: "full"}[mode]
+		got := runChild(t, dir, mode, device, group)
+		if got.recipe != "delta" || got.written+got.unchanged != huge.target || got.reused == 0 || (device == "full") != (got.unchanged == 0) {
 			t.Errorf("%s: %+v", mode, got)
 		}
-		f := must(os.Open(filepath.Join(dir, "b")))
-		for i := range hugeNoise {
-			want := hugeContent(i)
-			got := make([]byte, len(want))
-			if must(io.ReadFull(io.NewSectionReader(f, int64(i)*hugeChunk, hugeTarget), got)); !bytes.Equal(got, want) {
-				t.Errorf("%s: chunk %d is not what was installed", mode, i)
-			}
-		}
-		f.Close()
+		huge.installed(t, filepath.Join(dir, "b"))
 	}
+}
+
+// An install of as many chunks as there may be, all of which are to be written,
+// stays within 32 MiB, too: what is kept of each is little, and of its blocks
+// nothing beyond a bound.
+func TestResidentLargest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads 64 GiB of holes")
+	}
+	if raceDetector {
+		t.Skip("the race detector takes memory of its own")
+	}
+	t.Parallel()
+	dir := t.TempDir()
+	largest.build(t, filepath.Join(dir, "f.upb"))
+	write(t, filepath.Join(dir, "key.pub"), newKey().public)
+	got := runChild(t, dir, ModeStream, "full", nil)
+	if got.recipe != "delta" || got.written != largest.target || got.unchanged != 0 || got.reused == 0 {
+		t.Errorf("%+v", got)
+	}
+	largest.installed(t, filepath.Join(dir, "b"))
 }

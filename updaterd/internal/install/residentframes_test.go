@@ -129,7 +129,7 @@ func TestResidentFrames(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, filepath.Join(dir, "b"), make([]byte, len(want)))
-		got := runChild(t, dir, mode, nil)
+		got := runChild(t, dir, mode, "thin", nil)
 		if got.recipe != bundle.KindBlocks || got.written+got.unchanged != manyTarget || got.reused != manyTarget/4 {
 			t.Errorf("%s: %+v", mode, got)
 		}

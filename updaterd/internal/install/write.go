@@ -58,11 +58,10 @@ func (w *work) write(ctx context.Context, s *slot) error {
 	if err := w.p.fullTable(ctx, s.image); err != nil {
 		return err
 	}
-	s.entries = slices.Clone(s.entries)
-	for _, i := range s.unfit {
-		s.entries[i] = s.full[i]
-	}
-	feed := newStreamFeed(w.p, chunkUnits(s.entries), slices.Values(s.unfit), w.encoded)
+	entries := s.entries
+	s.entries = s.full
+	defer func() { s.entries = entries }()
+	feed := newStreamFeed(w.p, chunkUnits(s.full), slices.Values(s.unfit), w.encoded)
 	defer feed.Close()
 	if err := w.p.within(w.ahead() + feed.ahead()); err != nil {
 		return fmt.Errorf("%d chunks have to come from the full recipe, because the source is not what the delta was made for: %w", len(s.unfit), err)
