@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -119,7 +120,8 @@ func TestLogAttacks(t *testing.T) {
 		{"log entry that names another digest, version 2", added(altered(func(s *subject) { s.payload = []byte("another payload") }).hashed2()), "about something else than this payload"},
 		{"log entry that names another digest, dsse", added(altered(func(s *subject) { s.payload = []byte("another payload") }).dsse1()), "about something else than this payload"},
 		{"log entry for an envelope with two signatures", added(altered(func(s *subject) { s.signatures = 2 }).dsse1()), "no entry for one signature"},
-		{"envelope digest that is none", added(altered(func(s *subject) { s.shown = strings.Repeat(`","`, 22)[:64] }).dsse1()), "no entry for one signature"},
+		{"envelope digest that is none", added(altered(func(s *subject) { s.shown = strings.Repeat("AB", 32) }).dsse1()), "no entry for one signature"},
+		{"envelope digest that hides a member", added(bytes.Replace(honest.dsse1(), []byte(honest.shown), fmt.Appendf(nil, `%-64s`, `","value":"`), 1)), "no entry for one signature"},
 		{"log entry in another spelling", added(bytes.Replace(honest.hashed1(), []byte(`{`), []byte(`{ `), 1)), "no entry for one signature"},
 		{"log entry with a second spec", added(bytes.Replace(honest.hashed1(), []byte(`"spec"`), []byte(`"spec":{},"spec"`), 1)), "no entry for one signature"},
 		{"log entry of another version", added(bytes.Replace(honest.hashed1(), []byte(`0.0.1`), []byte(`0.0.3`), 1)), "no entry for one signature"},
@@ -293,6 +295,28 @@ func TestLogEntryOfACertificate(t *testing.T) {
 
 // A log cannot sign releases, and what it says of the time decides nothing.
 // A rule takes an entry of any of its logs; rules add up, so two of them can ask for both.
+// FuzzCheckpoint: what is taken for a checkpoint says one thing, within its bounds.
+func FuzzCheckpoint(f *testing.F) {
+	l := newLog(f, Ed25519)
+	l.Fill(5)
+	f.Add(l.Checkpoint())
+	f.Add(l.Sign(l.Text(3) + "Timestamp: 1688058655037355364\n"))
+	f.Add([]byte("o\n1\n" + b64(make([]byte, 32)) + "\n\n— x " + b64([]byte("12345")) + "\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := parseCheckpoint(b)
+		if (err == nil) != (c != nil) {
+			t.Fatalf("parseCheckpoint = %v, %v", c, err)
+		}
+		if err != nil {
+			return
+		}
+		want := fmt.Sprintf("%s\n%d\n%s\n", c.origin, c.size, b64(c.root[:]))
+		if c.size < 1 || len(c.sigs) > maxNoteLines || !strings.HasPrefix(c.text, want) || !bytes.HasPrefix(b, []byte(c.text+"\n")) {
+			t.Fatalf("%q was read as %+v", b, c)
+		}
+	})
+}
+
 // FuzzLogEntry: no change of a proven entry proves anything but the same.
 func FuzzLogEntry(f *testing.F) {
 	// The same keys in every process that fuzzes.
