@@ -179,6 +179,9 @@ func FuzzVerify(f *testing.F) {
 	f.Add(honest)
 	f.Add(edit(f, honest, func(e *envelope) { e.Signatures = e.Signatures[:1] }))
 	f.Add([]byte(`{"payloadType":"a","payload":"","signatures":[{"keyid":"","sig":"AAAA"}]}`))
+	l := newLog(f, Ed25519)
+	l.Fill(3)
+	f.Add(withEntry(f, honest, entryOf(l, 1)))
 	f.Add([]byte(`{}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, err := ring.Verify(b, testType, 1)
