@@ -22,6 +22,9 @@ func CheckRelease(compatible []string, version string) error {
 	return checkLabel("version", version)
 }
 
+// CheckCompatible checks the kinds of device that something is for.
+func CheckCompatible(compatible []string) error { return checkList("compatible", compatible) }
+
 // CheckTime checks that a time is in UTC and whole seconds. what is what the error
 // calls it.
 func CheckTime(what string, t time.Time) error {

@@ -25,7 +25,8 @@ kind, the source it needs and the bytes a device downloads for it (tables and
 data; the envelope comes on top once). With a blocks recipe it downloads the
 table and those data that no image of its own has.
 
-Of channel metadata it tells the channel, the serial, the times and the releases.
+Of channel metadata it tells the channel, the serial, the times and the releases,
+of a permit whom it lets go back, to what, and until when.
 
 The documents of a bundle are evidence for people and tools; a device downloads
 none of them, and "updater-bundle extract" writes one to a file.
@@ -50,7 +51,18 @@ func (c *command) info(_ context.Context, args []string) error {
 	}
 	var found any
 	var show func()
-	if isChannel(operands[0]) {
+	switch path := operands[0]; {
+	case isPermit(path):
+		about, err := lookPermit(path, trust)
+		if err != nil {
+			return err
+		}
+		found, show = about, func() {
+			printTrust(c.Stdout, "permit", about.Verified, about.KeyIDs)
+			c.printPermit(about.Permit)
+			fmt.Fprintf(c.Stdout, "digest      %s\n", about.Digest)
+		}
+	case isChannel(path):
 		about, err := lookChannel(operands[0], trust)
 		if err != nil {
 			return err
@@ -59,7 +71,7 @@ func (c *command) info(_ context.Context, args []string) error {
 			printTrust(c.Stdout, "channel metadata", about.Verified, about.KeyIDs)
 			c.printChannel(about.Metadata)
 		}
-	} else {
+	default:
 		about, err := look(operands[0], trust)
 		if err != nil {
 			return err

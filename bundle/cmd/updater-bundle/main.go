@@ -12,6 +12,7 @@ import (
 
 	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/bundle/channel"
+	"github.com/updaterd/updaterd/bundle/permit"
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/sign/cli"
 )
@@ -38,6 +39,7 @@ Commands:
   log-request  write what to send to a transparency log
   log-attach   put what the log answered into a bundle
   channel      state which releases a channel offers, and until when that holds
+  permit       let certain devices go back behind their version floor
   keygen       make what a bundle is encrypted for
   serve        serve a directory over HTTP, for trying things out
 
@@ -69,7 +71,7 @@ func (c *command) commands() map[string]cli.Command {
 		"create": c.create, "diff": c.diff, "info": c.info, "verify": c.verify,
 		"apply": c.apply, "extract": c.extract, "sign": c.sign, "manifest": c.manifest,
 		"attach": c.attach, "resign": c.resign, "log-request": c.logRequest, "log-attach": c.logAttach,
-		"channel": c.channel, "keygen": c.keygen, "serve": c.serve,
+		"channel": c.channel, "permit": c.permit, "keygen": c.keygen, "serve": c.serve,
 	}
 }
 
@@ -84,7 +86,7 @@ func main() {
 // notABundle are the errors that tell a bad bundle from a bad day.
 var notABundle = []error{
 	sign.ErrUntrusted, sign.ErrMalformed,
-	bundle.ErrMalformed, bundle.ErrTruncated, bundle.ErrTrailing, bundle.ErrEncoded, bundle.ErrContent, channel.ErrMalformed,
+	bundle.ErrMalformed, bundle.ErrTruncated, bundle.ErrTrailing, bundle.ErrEncoded, bundle.ErrContent, channel.ErrMalformed, permit.ErrMalformed,
 }
 
 func damaged(err error) bool {
