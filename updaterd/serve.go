@@ -102,6 +102,11 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		// An image without os-release updates as well; only its label and build id are unknown.
 		log.Warn(err.Error())
 	}
+	id, err := system.ID(c.Self.IDFile)
+	if err != nil {
+		// Only permits for devices need it.
+		log.Warn(err.Error())
+	}
 	control, err := openBoot(c, machine.Claimed(schemeOf(c)))
 	if err != nil {
 		return nil, err
@@ -139,6 +144,8 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 	}
 	engine, err := install.New(install.Options{
 		Compatible:  c.Compatible,
+		DeviceID:    id,
+		Groups:      c.Self.Groups,
 		Slots:       devices(c),
 		Regions:     parts,
 		Headers:     headers(c),
@@ -159,7 +166,7 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		return nil, err
 	}
 	options := update.Options{
-		Compatible: c.Compatible, Version: release.Version, DataDir: c.DataDir, FloorStore: c.FloorStore,
+		Compatible: c.Compatible, DeviceID: id, Groups: c.Self.Groups, Version: release.Version, DataDir: c.DataDir, FloorStore: c.FloorStore,
 		Boot: control, Engine: engine, Health: checker, Watchdog: watchdog, System: system, Log: log,
 		Deadline: c.Health.Deadline.Std(), MaxAttempts: c.Trial.MaxAttempts,
 		Uptime: machine.Uptime, ImageFloor: release.Floor, ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,

@@ -46,6 +46,8 @@ func (d dict) status() *Status {
 		Trial:       get[bool](d, "Trial"),
 		TriesLeft:   int(get[uint32](d, "TriesLeft")),
 		Slots:       map[string]Slot{},
+		DeviceID:    get[string](d, "DeviceID"),
+		Groups:      list(d, "Groups"),
 		Floor:       get[uint64](d, "Floor"),
 		FloorPlaces: list(d, "FloorPlaces"),
 		TimeFloor:   when(d, "TimeFloor"),

@@ -21,6 +21,7 @@ const (
 	NotARecipient       ErrorName = "NotARecipient"
 	TooLarge            ErrorName = "TooLarge"
 	BelowFloor          ErrorName = "BelowFloor"
+	NotPermitted        ErrorName = "NotPermitted"
 	KnownBad            ErrorName = "KnownBad"
 	EnvironmentUnproven ErrorName = "EnvironmentUnproven"
 	EnvironmentDamaged  ErrorName = "EnvironmentDamaged"
@@ -48,7 +49,7 @@ const Unreachable ErrorName = "Unreachable"
 // Names lists every name that updaterd gives, in the order of docs/errors.md.
 func Names() []ErrorName {
 	return []ErrorName{
-		UntrustedSignature, MalformedBundle, NotCompatible, NotARecipient, TooLarge, BelowFloor, KnownBad,
+		UntrustedSignature, MalformedBundle, NotCompatible, NotARecipient, TooLarge, BelowFloor, NotPermitted, KnownBad,
 		EnvironmentUnproven, EnvironmentDamaged, BootedSlotUnproven, Busy, NoSpace, Network,
 		OverBudget, Medium, SourceChanged, Cancelled, NotAuthorized, BadState, BadArgument,
 		Unhealthy, Internal, Replayed, Expired, NotOffered,

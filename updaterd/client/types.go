@@ -38,9 +38,12 @@ const (
 
 // Status is the whole visible state of the device.
 type Status struct {
-	State       State           `json:"state"`
-	Version     string          `json:"version"`
-	Compatible  string          `json:"compatible"`
+	State      State  `json:"state"`
+	Version    string `json:"version"`
+	Compatible string `json:"compatible"`
+	// DeviceID and Groups are what permits may be bound to.
+	DeviceID    string          `json:"device_id"`
+	Groups      []string        `json:"groups"`
 	BootedSlot  string          `json:"booted_slot"`
 	PrimarySlot string          `json:"primary_slot"`
 	TargetSlot  string          `json:"target_slot"`
@@ -214,6 +217,8 @@ type InstallOptions struct {
 	Reboot bool
 	// Retry allows a bundle that is known bad.
 	Retry bool
+	// Permit is the content of a permit to go back behind the version floor.
+	Permit []byte
 }
 
 func (o InstallOptions) dict() dict {
@@ -229,6 +234,9 @@ func (o InstallOptions) dict() dict {
 	}
 	if o.Retry {
 		d["retry"] = dbus.MakeVariant(true)
+	}
+	if len(o.Permit) > 0 {
+		d["permit"] = dbus.MakeVariant(o.Permit)
 	}
 	return d
 }

@@ -70,14 +70,16 @@ func (c *command) allExits() []int {
 
 // usage is the line that says how to call the command.
 func (c *command) usage() string {
-	parts := []string{"updaterctl", c.name}
+	const width = 110 // beyond it, the list of options has to do
+	var options []string
 	for _, o := range c.allOptions() {
-		parts = append(parts, "["+o.form()+"]")
+		options = append(options, "["+o.form()+"]")
 	}
-	if c.args != "" {
-		parts = append(parts, c.args)
+	line := strings.Join(options, " ")
+	if len(line)+len(c.name)+len(c.args) > width {
+		line = "[OPTION]..."
 	}
-	return strings.Join(parts, " ")
+	return strings.TrimSpace(strings.Join([]string{"updaterctl", c.name, line, c.args}, " "))
 }
 
 func (o option) form() string {

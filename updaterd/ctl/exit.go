@@ -57,7 +57,7 @@ func codeOf(name client.ErrorName) int {
 	case client.NotAuthorized:
 		return exitNotAuthorized
 	case client.UntrustedSignature, client.MalformedBundle, client.NotCompatible, client.NotARecipient, client.TooLarge,
-		client.BelowFloor, client.KnownBad, client.EnvironmentUnproven, client.EnvironmentDamaged,
+		client.BelowFloor, client.NotPermitted, client.KnownBad, client.EnvironmentUnproven, client.EnvironmentDamaged,
 		client.BootedSlotUnproven, client.Busy, client.NoSpace, client.OverBudget, client.BadState,
 		client.Replayed, client.Expired, client.NotOffered:
 		return exitRefused

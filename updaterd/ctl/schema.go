@@ -18,6 +18,8 @@ func schemas() []schema {
 			{"state", "string", "idle, downloading, installing, installed, pending-reboot, trial or rolling-back"},
 			{"version", "string", "version of the booted system, empty if it is not known"},
 			{"compatible", "string", "what a bundle must be made for"},
+			{"device_id", "string", "which device it is, as permits call it; empty if it has no id"},
+			{"groups", "array of string", "the groups that it is in, as permits call them"},
 			{"booted_slot", "string", "a or b; empty if it is not proven"},
 			{"primary_slot", "string", "the slot that is started next"},
 			{"target_slot", "string", "the slot that an install writes"},

@@ -59,6 +59,9 @@ func statusRows(s *client.Status) [][2]string {
 		{"primary slot", known(s.PrimarySlot)},
 		{"target slot", known(s.TargetSlot)},
 	}
+	if s.DeviceID != "" || len(s.Groups) > 0 {
+		list = append(list, [2]string{"device", strings.Join(append([]string{known(s.DeviceID)}, s.Groups...), ", ")})
+	}
 	if s.Trial {
 		list = append(list, [2]string{"trial", fmt.Sprintf("yes, %d tries left", s.TriesLeft)})
 	}

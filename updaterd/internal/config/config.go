@@ -25,6 +25,7 @@ type Config struct {
 	Threshold  int             `toml:"threshold"`
 	Policy     string          `toml:"policy"`   // "" = any threshold keys of the keyring, for everything
 	Identity   string          `toml:"identity"` // "" = no bundle that is encrypted can be read
+	Self       Self            `toml:"device"`
 	Boot       Boot            `toml:"boot"`
 	Slots      map[string]Slot `toml:"slots"` // "rootfs.a"
 	Download   Download        `toml:"download"`
@@ -32,6 +33,12 @@ type Config struct {
 	Health     Health          `toml:"health"`
 	Watchdog   Watchdog        `toml:"watchdog"`
 	Trial      Trial           `toml:"trial"`
+}
+
+// Self is which device it is, for permits.
+type Self struct {
+	IDFile string   `toml:"id_file"` // "" = it has no id
+	Groups []string `toml:"groups"`
 }
 
 // Boot is the boot contract.
@@ -134,6 +141,7 @@ func Defaults() *Config {
 		DataDir:   "/data/updaterd",
 		Keyring:   "/etc/updaterd/keys",
 		Threshold: 1,
+		Self:      Self{IDFile: "/etc/machine-id", Groups: []string{}},
 		Boot:      Boot{Scheme: "bootcount", SlotNames: []string{"A", "B"}, FwEnvConfig: "/etc/fw_env.config", RequireEnvID: true},
 		Download:  Download{Mode: "auto", StoreBudget: 64 << 20, Fallback: "full"},
 		Channel:   Channel{Interval: Duration(6 * time.Hour), Expired: ExpiredWarn},

@@ -149,6 +149,7 @@ func TestProblems(t *testing.T) {
 		{"several at once", "[trial]\nmax_attempts = 0\n[watchdog]\ntimeout = \"1500ms\"\ndevice = \"watchdog\"", []string{
 			"line 7: trial.max_attempts: is 0", "line 9: watchdog.timeout: is 1.5s", `line 10: watchdog.device: "watchdog" is not an absolute path`}},
 		{"threshold", "=threshold = 0\n" + minimal, []string{"line 1: threshold: is 0"}},
+		{"group with a space", "[device]\ngroups = [\"my lab\"]\n", []string{`groups: "my lab" has other characters`}},
 		{"floors with the data", "=floor_store = \"/data/updaterd/\"\n" + minimal, []string{`line 1: floor_store: is data_dir`}},
 		{"relative directory", "=data_dir = \"data\"\n" + minimal, []string{`line 1: data_dir: "data" is not an absolute path`}},
 		{"empty directory", "=keyring = \"\"\n" + minimal, []string{"line 1: keyring: is empty"}},

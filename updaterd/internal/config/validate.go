@@ -57,6 +57,12 @@ func (c *Config) validate() problems {
 		p.add(toml.Key{"threshold"}, "is %d, and there is a policy; its rules say how many must have signed", c.Threshold)
 	}
 	p.path(c.Identity, false, "identity")
+	p.path(c.Self.IDFile, false, "device", "id_file")
+	for _, group := range c.Self.Groups {
+		if !word.MatchString(group) {
+			p.add(toml.Key{"device", "groups"}, "%q has other characters than letters, digits, dot, dash and underscore, or is longer than 64", group)
+		}
+	}
 	p.oneOf(c.Boot.Scheme, []string{"bootcount", "bootorder"}, "boot", "scheme")
 	if names := c.Boot.SlotNames; len(names) != 2 || names[0] == names[1] || !bootName.MatchString(names[0]) || !bootName.MatchString(names[1]) {
 		p.add(toml.Key{"boot", "slot_names"}, "is %q; it must be two different names, of letters, digits, dot, dash and underscore, at most 32 each", names)

@@ -60,6 +60,9 @@ const MemoryLimit = 21 << 20
 type Options struct {
 	// Compatible is the kind of this device.
 	Compatible string
+	// DeviceID and Groups are what permits may be bound to.
+	DeviceID string
+	Groups   []string
 	// Slots maps a slot class to the devices of its two slots.
 	Slots map[string]map[bootctl.Slot]string
 	// Regions has, by the name that Slots calls them, those that have no device, or

@@ -12,7 +12,10 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +28,7 @@ import (
 
 	"github.com/updaterd/updaterd/bootctl"
 	"github.com/updaterd/updaterd/bootctl/uboot"
+	"github.com/updaterd/updaterd/bundle/permit"
 )
 
 // rebootTimeout bounds how long init may take to accept a reboot.
@@ -129,6 +133,35 @@ func Reboot(ctx context.Context) error {
 		return fmt.Errorf("reboot: %w: %s", err, bytes.TrimSpace(out))
 	}
 	return nil
+}
+
+// ID reads which device this is from a file. A device that has none, or that has
+// not got its machine-id yet, has the id "".
+func (m *Machine) ID(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	f, err := os.Open(filepath.Join(m.dir, path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the device's id: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, 256))
+	if err != nil {
+		return "", fmt.Errorf("read the device's id: %w", err)
+	}
+	line, _, _ := bytes.Cut(b, []byte("\n"))
+	id := string(bytes.TrimSpace(bytes.TrimRight(line, "\x00")))
+	if id == "" || id == "uninitialized" { // as machine-id(5) has it before the first start is done
+		return "", nil
+	}
+	if err := permit.CheckName(id); err != nil {
+		return "", fmt.Errorf("read the device's id, %s: %w", path, err)
+	}
+	return id, nil
 }
 
 // Release is what os-release says of the running image.

@@ -67,6 +67,32 @@ func TestBootedIsUnprovenUnlessTheMountConfirmsIt(t *testing.T) {
 	}
 }
 
+func TestID(t *testing.T) {
+	m := at(t, nil, nil)
+	for _, c := range []struct{ text, want, fail string }{
+		{"0123456789abcdef0123456789abcdef\n", "0123456789abcdef0123456789abcdef", ""},
+		{"10000000a1b2c3d4\x00", "10000000a1b2c3d4", ""}, // as the device tree has it
+		{" 00:11:22:33:44:55 \nmore", "00:11:22:33:44:55", ""},
+		{"uninitialized\n", "", ""},
+		{"", "", ""},
+		{"two words\n", "", "two words"},
+		{strings.Repeat("x", 300), "", "xxxx"},
+	} {
+		if err := os.WriteFile(filepath.Join(m.dir, "id"), []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		id, err := m.ID("/id")
+		if id != c.want || (err == nil) != (c.fail == "") || err != nil && !strings.Contains(err.Error(), c.fail) {
+			t.Errorf("ID() of %q = %q, %v; want %q", c.text, id, err, c.want)
+		}
+	}
+	for _, path := range []string{"", "/none"} {
+		if id, err := m.ID(path); id != "" || err != nil {
+			t.Errorf("ID(%q) = %q, %v", path, id, err)
+		}
+	}
+}
+
 func TestRelease(t *testing.T) {
 	m := at(t, map[string]string{"updaterd.env_id": "77"}, nil)
 	path := filepath.Join(m.dir, "etc/os-release")

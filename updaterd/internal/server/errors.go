@@ -18,7 +18,7 @@ const errorPrefix = "org.updaterd.Error."
 // names are the stable error names; docs/errors.md says what each one means.
 var names = []string{
 	update.NameUntrustedSignature, update.NameMalformedBundle, update.NameNotCompatible, update.NameNotARecipient, update.NameTooLarge,
-	update.NameBelowFloor, update.NameKnownBad, update.NameEnvironmentUnproven, update.NameEnvironmentDamaged,
+	update.NameBelowFloor, update.NameNotPermitted, update.NameKnownBad, update.NameEnvironmentUnproven, update.NameEnvironmentDamaged,
 	update.NameBootedSlotUnproven, update.NameBusy, update.NameNoSpace, update.NameNetwork,
 	update.NameOverBudget, update.NameMedium, update.NameSourceChanged, update.NameCancelled,
 	update.NameNotAuthorized, update.NameBadState, update.NameBadArgument, update.NameUnhealthy, update.NameInternal,

@@ -242,7 +242,7 @@ func TestEachActionIsDeclared(t *testing.T) {
 			t.Errorf("%s is allowed to anybody with %q", a.ID, a.Any)
 		}
 	}
-	want := []string{actionInspect, actionInstall, actionRetry, actionMark, actionOverrideTrial, actionControlJob, actionReboot}
+	want := []string{actionInspect, actionInstall, actionRetry, actionDowngrade, actionMark, actionOverrideTrial, actionControlJob, actionReboot}
 	if !slices.Equal(got, want) {
 		t.Errorf("declared %v\nasked    %v", got, want)
 	}

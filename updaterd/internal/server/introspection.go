@@ -31,7 +31,7 @@ func managerInterface() introspect.Interface {
 				{Name: "job", Type: "o"}, {Name: "result", Type: "s"}, {Name: "error", Type: "s"}, {Name: "message", Type: "s"}}},
 		},
 		Properties: []introspect.Property{
-			read("State", "s"), read("Version", "s"), read("Compatible", "s"),
+			read("State", "s"), read("Version", "s"), read("Compatible", "s"), read("DeviceID", "s"), read("Groups", "as"),
 			read("BootedSlot", "s"), read("PrimarySlot", "s"), read("TargetSlot", "s"), read("BadSlots", "as"),
 			read("Trial", "b"), read("TriesLeft", "u"), read("Slots", "a{sa{sv}}"), read("Floor", "t"), read("FloorPlaces", "as"), read("TimeFloor", "t"),
 			read("Job", "o"), read("LastResult", "a{sv}"), read("Problems", "as"),

@@ -79,6 +79,9 @@ func (m *managerObject) Install(msg dbus.Message, ref string, options values) (d
 	if opt.Retry {
 		actions = append(actions, actionRetry)
 	}
+	if len(opt.Permit) > 0 {
+		actions = append(actions, actionDowngrade)
+	}
 	if opt.Reboot {
 		actions = append(actions, actionReboot)
 	}
@@ -229,8 +232,14 @@ func installOptions(ref string, options values) (update.InstallOptions, error) {
 				bad = namedf(update.NameBadArgument, `option mode: %s is none of "auto", "store" and "stream"`, v)
 			}
 			opt.Mode = mode
+		case "permit":
+			b, ok := v.Value().([]byte)
+			if !ok || len(b) == 0 || len(b) > update.MaxPermit {
+				bad = namedf(update.NameBadArgument, "option permit: its type is %s and its length %d, want the bytes (ay) of a permit, at most %d", v.Signature(), len(b), update.MaxPermit)
+			}
+			opt.Permit = b
 		default:
-			bad = namedf(update.NameBadArgument, "option %q is not known; there are activate, reboot, mode and retry", name)
+			bad = namedf(update.NameBadArgument, "option %q is not known; there are activate, reboot, mode, permit and retry", name)
 		}
 	}
 	if bad == nil && opt.Reboot && opt.KeepInstalled {

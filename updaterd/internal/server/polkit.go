@@ -17,6 +17,7 @@ const (
 	actionInspect       = "org.updaterd.inspect"
 	actionInstall       = "org.updaterd.install"
 	actionRetry         = "org.updaterd.retry-known-bad"
+	actionDowngrade     = "org.updaterd.downgrade"
 	actionMark          = "org.updaterd.mark"
 	actionOverrideTrial = "org.updaterd.override-trial"
 	actionControlJob    = "org.updaterd.control-job"

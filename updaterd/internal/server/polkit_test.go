@@ -35,13 +35,16 @@ func requests(conn *dbus.Conn, flags dbus.Flags) map[string]func() error {
 		"install":        install(""),
 		"install retry":  install("retry"),
 		"install reboot": install("reboot"),
-		"activate":       func() error { return m.Call(ManagerInterface+".Activate", flags).Err },
-		"reboot":         func() error { return m.Call(ManagerInterface+".Reboot", flags).Err },
-		"mark":           func() error { return m.Call(ManagerInterface+".Mark", flags, "bad", "b").Err },
-		"mark good":      func() error { return m.Call(ManagerInterface+".Mark", flags, "good", "booted").Err },
-		"cancel":         func() error { return j.Call(JobInterface+".Cancel", flags).Err },
-		"pause":          func() error { return j.Call(JobInterface+".Pause", flags).Err },
-		"resume":         func() error { return j.Call(JobInterface+".Resume", flags).Err },
+		"install permit": func() error {
+			return m.Call(ManagerInterface+".Install", flags, "/x", values{"permit": dbus.MakeVariant([]byte("permit"))}).Err
+		},
+		"activate":  func() error { return m.Call(ManagerInterface+".Activate", flags).Err },
+		"reboot":    func() error { return m.Call(ManagerInterface+".Reboot", flags).Err },
+		"mark":      func() error { return m.Call(ManagerInterface+".Mark", flags, "bad", "b").Err },
+		"mark good": func() error { return m.Call(ManagerInterface+".Mark", flags, "good", "booted").Err },
+		"cancel":    func() error { return j.Call(JobInterface+".Cancel", flags).Err },
+		"pause":     func() error { return j.Call(JobInterface+".Pause", flags).Err },
+		"resume":    func() error { return j.Call(JobInterface+".Resume", flags).Err },
 	}
 }
 
@@ -75,6 +78,7 @@ func TestEachRequestHasItsAction(t *testing.T) {
 		{"check", false, []string{"inspect"}},
 		{"install", false, []string{"install"}},
 		{"install retry", false, []string{"install", "retry-known-bad"}},
+		{"install permit", false, []string{"install", "downgrade"}},
 		{"install reboot", false, []string{"install", "reboot"}},
 		{"activate", false, []string{"install"}},
 		{"reboot", false, []string{"reboot"}},

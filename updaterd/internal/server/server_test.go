@@ -132,8 +132,8 @@ func TestRequestsReachTheUpdater(t *testing.T) {
 		}
 	}
 	want := []string{
-		"install /x.upb {Mode:stream KeepInstalled:false Reboot:true Retry:true}",
-		"inspect /x.upb {Mode: KeepInstalled:true Reboot:false Retry:false}",
+		"install /x.upb {Mode:stream KeepInstalled:false Reboot:true Retry:true Permit:[]}",
+		"inspect /x.upb {Mode: KeepInstalled:true Reboot:false Retry:false Permit:[]}",
 		"mark bad b", "pause 1", "resume 1", "cancel 1", "activate", "reboot",
 	}
 	if got := fake.Calls(); !slices.Equal(got, want) {
@@ -158,6 +158,9 @@ func TestBadArguments(t *testing.T) {
 		{"type of a flag", "Install", []any{"/x", values{"reboot": dbus.MakeVariant("yes")}}, bad},
 		{"reboot into what is not primary", "Install", []any{"/x", values{"reboot": dbus.MakeVariant(true), "activate": dbus.MakeVariant(false)}}, bad},
 		{"long reference", "Inspect", []any{strings.Repeat("x", maxReference+1), values{}}, bad},
+		{"type of a permit", "Install", []any{"/x", values{"permit": dbus.MakeVariant("/etc/permit")}}, bad},
+		{"empty permit", "Install", []any{"/x", values{"permit": dbus.MakeVariant([]byte{})}}, bad},
+		{"large permit", "Install", []any{"/x", values{"permit": dbus.MakeVariant(make([]byte, update.MaxPermit+1))}}, bad},
 		{"verdict", "Mark", []any{"ugly", "a"}, bad},
 		{"slot", "Mark", []any{"bad", "c"}, bad},
 		{"empty slot", "Mark", []any{"bad", ""}, bad},

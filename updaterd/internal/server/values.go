@@ -62,6 +62,8 @@ func managerValues(snap update.Snapshot) values {
 		"Trial":       dbus.MakeVariant(snap.Trial),
 		"TriesLeft":   dbus.MakeVariant(uint32(max(snap.TriesLeft, 0))),
 		"Slots":       dbus.MakeVariant(slotValues(snap)),
+		"DeviceID":    text(snap.DeviceID),
+		"Groups":      texts(snap.Groups),
 		"Floor":       dbus.MakeVariant(snap.Floors.Sequence),
 		"FloorPlaces": texts(snap.Floors.Places),
 		"TimeFloor":   seconds(snap.Floors.Time),

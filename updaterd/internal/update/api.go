@@ -94,8 +94,20 @@ type Engine interface {
 	Install(ctx context.Context, r *Release, report func(Progress)) (InstallStats, error)
 	// Verify re-reads the target slots and compares them with the release.
 	Verify(ctx context.Context, r *Release, report func(Progress)) error
+	// Permit verifies a permit, and that it lets this device install a release with
+	// that sequence now, which is the later one of the clock and the time floor.
+	Permit(envelope []byte, sequence uint64, now time.Time) (*Permit, error)
 	// Clean drops whatever is stored for downloads.
 	Clean() error
+}
+
+// MaxPermit bounds the file of a permit, in bytes.
+const MaxPermit = 64 << 10
+
+// A Permit lets this device go back behind its version floor.
+type Permit struct {
+	ID    string
+	First uint64 // to which the floor may be lowered
 }
 
 // InstallStats is what a job did, in bytes, over all its restarts; a power cut
@@ -119,6 +131,8 @@ type InstallOptions struct {
 	Reboot bool `json:"reboot,omitempty"`
 	// Retry allows a bundle that is known bad.
 	Retry bool `json:"retry,omitempty"`
+	// Permit is the file of a permit to go back behind the version floor.
+	Permit []byte `json:"permit,omitempty"`
 }
 
 // Health judges a trial.
@@ -154,7 +168,9 @@ type System interface {
 type Snapshot struct {
 	State      State
 	Compatible string
-	Version    string // of the booted system, if known
+	DeviceID   string   // that permits may be bound to; "" if it has none
+	Groups     []string // likewise
+	Version    string   // of the booted system, if known
 	Booted     bootctl.Slot
 	Primary    bootctl.Slot
 	Target     bootctl.Slot

@@ -33,6 +33,8 @@ type scenario struct {
 	act func(u *Updater, s Snapshot) (done bool)
 	// twoStores is a device with a second store of the floors.
 	twoStores bool
+	// floor is what both stores hold before; a permit lets the device go back to 15.
+	floor uint64
 	// end
 	outcome Outcome
 	reason  []string // one of these is in the message
@@ -45,6 +47,9 @@ var scenarios = []scenario{
 	{name: "success", opt: InstallOptions{Reboot: true}, outcome: Success, reason: []string{"is confirmed"}, slot: "b"},
 	{name: "success, streamed", mode: "stream", opt: InstallOptions{Reboot: true}, outcome: Success, reason: []string{"is confirmed"}, slot: "b"},
 	{name: "success, two stores of the floors", twoStores: true, opt: InstallOptions{Reboot: true}, outcome: Success, reason: []string{"is confirmed"}, slot: "b"},
+	{name: "back by a permit", twoStores: true, floor: 21, opt: InstallOptions{Reboot: true, Permit: []byte("permit")}, outcome: Success, reason: []string{"is confirmed; it went back by permit 7"}, slot: "b"},
+	{name: "back by a permit, unhealthy", twoStores: true, floor: 21, good: "unhealthy", opt: InstallOptions{Reboot: true, Permit: []byte("permit")},
+		outcome: RolledBack, reason: []string{"unit app.service is failed"}, slot: "a", denied: true},
 	{name: "unhealthy", good: "unhealthy", opt: InstallOptions{Reboot: true}, outcome: RolledBack,
 		reason: []string{"unit app.service is failed"}, slot: "a", denied: true},
 	{name: "past the deadline", good: "hangs", opt: InstallOptions{Reboot: true}, outcome: RolledBack,
@@ -180,6 +185,10 @@ func run(t *testing.T, scheme string, sc scenario, torn bool, cuts ...int) (w *w
 		if sc.twoStores {
 			w.second = map[string][]byte{}
 		}
+		if w.floor = sc.floor; w.floor > 0 {
+			b := encoded(t, floors{Sequence: w.floor, Time: testNow})
+			w.data[fileFloors], w.second[fileFloors] = b, b
+		}
 		if sc.good != "" {
 			w.good["2"] = sc.good
 		}
@@ -203,7 +212,7 @@ func (w *world) settle(sc scenario) (*Updater, error) {
 		if err != nil {
 			return nil, err
 		}
-		e := &engine{w: w, mode: sc.mode}
+		e := &engine{w: w, mode: sc.mode, permit: permitTo(15)}
 		e.gate = func(ctx context.Context, stage string) error {
 			if stage != sc.block || paused {
 				return nil
@@ -302,7 +311,7 @@ func (w *world) verdict(sc scenario, u *Updater) error {
 	if d, _ := u.store.deny.find("sha256:2"); d.Bad != denied {
 		wrong("deny-list says %+v; want %v", d, denied)
 	}
-	want := uint64(0)
+	want := w.floor
 	if outcome == Success {
 		want = 20
 	}

@@ -15,6 +15,7 @@ const (
 	NameNotARecipient       = "NotARecipient"
 	NameTooLarge            = "TooLarge"
 	NameBelowFloor          = "BelowFloor"
+	NameNotPermitted        = "NotPermitted"
 	NameKnownBad            = "KnownBad"
 	NameEnvironmentUnproven = "EnvironmentUnproven"
 	NameEnvironmentDamaged  = "EnvironmentDamaged"

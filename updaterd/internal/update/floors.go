@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// floors only ever rise, and only when a trial is confirmed.
+// floors change when a trial is confirmed, and only then. They rise, unless a permit
+// lets the device go back.
 type floors struct {
 	Sequence uint64    `json:"sequence"`
 	Time     time.Time `json:"time"`
@@ -66,19 +67,29 @@ func (s *store) loadFloors() {
 		if problem := loadInto(p.files, fileFloors, &p.held); problem != "" {
 			s.problems = append(s.problems, fmt.Sprintf("In %s, %s.", p.name, problem))
 		}
-		s.floors = s.floors.or(p.held)
 	}
 	s.places = places
+	s.floors = s.highest()
+}
+
+// highest is what counts of what the places hold.
+func (s *store) highest() (f floors) {
+	for i := range s.places {
+		f = f.or(s.places[i].held)
+	}
+	return f
 }
 
 // putFloors writes f to every place that does not hold it yet. The data
 // directory is last, and its failure is an error. One of the second store is told
 // to note: a partition that is worn out must not keep a device from its updates.
 //
-// A power cut between the two leaves them different; the higher one counts. If
-// they were to rise, the floor has risen. The journal, which follows, is still
-// that of the trial: the next start confirms again, and so writes the other.
+// A power cut between the two leaves them different; the higher one counts. So a
+// floor that was to rise has risen, and one that a permit lowers has not been
+// lowered. The journal, which follows, is still that of the trial: the next start
+// confirms again, and so writes the other.
 func (s *store) putFloors(f floors, note func(error)) error {
+	defer func() { s.floors = s.highest() }()
 	for i := range s.places {
 		p := &s.places[i]
 		if err := put(p.files, fileFloors, &p.held, f); err != nil {
@@ -89,7 +100,6 @@ func (s *store) putFloors(f floors, note func(error)) error {
 			note(err)
 		}
 	}
-	s.floors = f
 	return nil
 }
 
@@ -100,6 +110,45 @@ func (u *Updater) mendFloors() {
 	if err := u.store.putFloors(u.store.floors, note); err != nil {
 		note(err)
 	}
+}
+
+// allowed tells why r is too old for the floor, or which permit lets the device go
+// back to it, "" if none is needed. A permit that is given must be one for r in any
+// case: who gives it does not mean it to be passed over.
+func (u *Updater) allowed(r *Release, opt InstallOptions, floor uint64) (permit string, err error) {
+	if len(opt.Permit) > 0 {
+		p, err := u.o.Engine.Permit(opt.Permit, r.Sequence, u.Now())
+		if err != nil {
+			return "", err
+		}
+		permit = p.ID
+	}
+	switch {
+	case r.Sequence >= floor:
+		return "", nil
+	case permit == "":
+		return "", errorf(NameBelowFloor, "version %s has sequence %d, below the floor of %d: take a newer release, or give a permit for it",
+			r.Version, r.Sequence, floor)
+	}
+	return permit, nil
+}
+
+// floorsAfter is what the floors are once job is confirmed: they rise, or a permit
+// lowers that of the versions to its own first sequence or to the release's floor,
+// whichever is higher. The permit is verified again, because the journal, where it
+// was kept, does not prove that it ever was. If it is over by now, the floor stays.
+func (u *Updater) floorsAfter(job *Job) floors {
+	f := u.store.floors.raised(job)
+	if len(job.Options.Permit) == 0 || job.Sequence >= f.Sequence {
+		return f
+	}
+	p, err := u.o.Engine.Permit(job.Options.Permit, job.Sequence, u.Now())
+	if err != nil {
+		u.alarm("The floor stays at %d, above the release that is confirmed: %v.", f.Sequence, err)
+		return f
+	}
+	f.Sequence = max(p.First, job.Floor)
+	return f
 }
 
 // effective is the highest floors of all places and of the running image.

@@ -4,6 +4,7 @@ package update
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -94,6 +95,126 @@ func TestFloorsAreShown(t *testing.T) {
 	}
 }
 
+// What lets a device go back, and how far the floor follows.
+func TestPermits(t *testing.T) {
+	for name, tc := range map[string]struct {
+		floor, image uint64
+		permit       func([]byte, uint64, time.Time) (*Permit, error)
+		given        string
+		want         string // name of the error
+		after        uint64
+		id           string
+	}{
+		"none":                         {floor: 21, want: NameBelowFloor},
+		"none for the image":           {image: 21, want: NameBelowFloor},
+		"for it, lower than its floor": {floor: 21, permit: permitTo(3), given: "x", after: 20, id: "7"},
+		"for it alone":                 {floor: 21, permit: permitTo(20), given: "x", after: 20, id: "7"},
+		"not needed":                   {floor: 5, permit: permitTo(3), given: "x", after: 20},
+		"for another range":            {floor: 21, permit: permitTo(30), given: "x", want: NameNotPermitted},
+		"for another range, unneeded":  {floor: 5, permit: permitTo(30), given: "x", want: NameNotPermitted},
+		"for the image's floor":        {image: 21, floor: 4, permit: permitTo(20), given: "x", after: 20, id: "7"},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			w := withFloors(t, tc.floor, tc.floor)
+			opt := InstallOptions{Reboot: true, Permit: []byte(tc.given)}
+			change := func(o *Options, e *engine) { o.ImageFloor, e.permit = tc.image, tc.permit }
+			l := start(t, w, change)
+			_, err := l.Inspect(l.ctx, ref, opt)
+			if tc.want != "" {
+				wantName(t, "Inspect", err, tc.want)
+				_, err = l.Install(l.ctx, ref, opt)
+				wantName(t, "Install", err, tc.want)
+				l.end()
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := l.Install(l.ctx, ref, opt); err != nil {
+				t.Fatal(err)
+			}
+			l.reach(StatePendingReboot)
+			if got := l.j.Job.Permit; got != tc.id {
+				t.Errorf("the journal says permit %q, want %q", got, tc.id)
+			}
+			if got := l.store.floors.Sequence; got != tc.floor {
+				t.Errorf("floor %d before it is confirmed, want %d", got, tc.floor)
+			}
+			l.end()
+			tc.image = 0 // that of the older image
+			l = start(t, w, change)
+			defer l.end()
+			s := l.reach(StateIdle)
+			if s.Floors.Sequence != tc.after || strings.Contains(s.Last.Message, "by permit 7") != (tc.id != "") {
+				t.Errorf("floors %+v after %q; want %d", s.Floors, s.Last.Message, tc.after)
+			}
+		})
+	}
+}
+
+// A permit that is over when the release is confirmed lowers nothing; the release
+// stays all the same.
+func TestPermitIsOverAtTheConfirm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := withFloors(t, 21, 21)
+		end := testNow.Add(time.Hour)
+		change := func(_ *Options, e *engine) {
+			e.permit = func(b []byte, sequence uint64, now time.Time) (*Permit, error) {
+				if now.After(end) {
+					return nil, errorf(NameNotPermitted, "it ended")
+				}
+				return permitTo(15)(b, sequence, now)
+			}
+		}
+		l := start(t, w, change)
+		if _, err := l.Install(l.ctx, ref, InstallOptions{Reboot: true, Permit: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+		l.reach(StatePendingReboot)
+		l.end()
+		end = testNow.Add(-time.Hour)
+		l = start(t, w, change)
+		defer l.end()
+		s := l.reach(StateIdle)
+		if s.Last.Outcome != Success || s.Floors.Sequence != 21 || !strings.Contains(strings.Join(s.Problems, "\n"), "The floor stays at 21") {
+			t.Errorf("%+v, floors %+v, problems %q", s.Last, s.Floors, s.Problems)
+		}
+	})
+}
+
+// Whoever can write the journal must not be able to have an older release
+// installed, nor the floor lowered.
+func TestForgedJournal(t *testing.T) {
+	forged := Job{ID: 1, Ref: ref, Digest: "sha256:2", Version: "2", Sequence: 20, Floor: 20, TimeFloor: testNow, Mode: "store",
+		Images: []ReleaseImage{{Class: "rootfs", Size: 4, Digest: "sha256:img", Recipe: "full"}},
+		Source: "a", Target: "b", SourceConfirmed: true, Attempts: 1, Options: InstallOptions{Permit: []byte("forged")}, Permit: "7"}
+	for _, permit := range [][]byte{nil, []byte("forged")} {
+		bubble(t, fmt.Sprintf("download, permit %q", permit), func(t *testing.T) {
+			w := withFloors(t, 21, 21)
+			job := forged
+			job.Options.Permit = permit
+			w.data[fileJournal] = encoded(t, Journal{State: StateDownloading, LastID: 1, Job: &job})
+			l := start(t, w, nil) // whose engine believes no permit
+			defer l.end()
+			s := l.reach(StateIdle)
+			if s.Last == nil || s.Last.Outcome != Failed || !w.slots["b"].is("0") || s.Floors.Sequence != 21 {
+				t.Errorf("last result %+v, slot b %q, floors %+v", s.Last, w.slots["b"].chunks, s.Floors)
+			}
+		})
+	}
+	bubble(t, "trial that was never one", func(t *testing.T) {
+		w := withFloors(t, 21, 21)
+		job := forged
+		job.Source, job.Target = "b", "a" // which runs, and is confirmed
+		w.data[fileJournal] = encoded(t, Journal{State: StateTrial, LastID: 1, Job: &job})
+		l := start(t, w, nil)
+		defer l.end()
+		if s := l.reach(StateIdle); s.Floors.Sequence != 21 {
+			t.Errorf("floors are %+v", s.Floors)
+		}
+	})
+}
+
 // brokenStore is a partition that was worn out, or is not mounted.
 type brokenStore struct{}
 
@@ -118,6 +239,12 @@ func TestSecondStoreFails(t *testing.T) {
 	again := store{files: w, second: brokenStore{}}
 	if again.load(); again.floors.Sequence != 20 {
 		t.Errorf("floors are %+v", again.floors)
+	}
+	// What a place holds that cannot be written to is not lowered, now or later.
+	high := floors{Sequence: 30, Time: testNow}
+	again.places[0].held = high
+	if err := again.putFloors(floors{Sequence: 10, Time: testNow}, func(error) {}); err != nil || again.floors != high {
+		t.Errorf("putFloors = %v, floors are %+v", err, again.floors)
 	}
 }
 

@@ -40,8 +40,10 @@ type Job struct {
 	Mode      string         `json:"mode"`
 	Images    []ReleaseImage `json:"images,omitempty"`
 	Options   InstallOptions `json:"options"`
-	Source    bootctl.Slot   `json:"source"`
-	Target    bootctl.Slot   `json:"target"`
+	// Permit is the id of the permit that lets the device go back, if one is needed.
+	Permit string       `json:"permit,omitempty"`
+	Source bootctl.Slot `json:"source"`
+	Target bootctl.Slot `json:"target"`
 	// SourceConfirmed tells that Source was a confirmed slot when the job began:
 	// only then is it a slot to roll back to.
 	SourceConfirmed bool `json:"source_confirmed"`

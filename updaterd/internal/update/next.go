@@ -309,7 +309,7 @@ func failed(e Event) Result {
 
 // blameless reports a failure in which the bundle had no part.
 func blameless(e Event) bool {
-	return slices.Contains([]string{NameNetwork, NameNoSpace, NameOverBudget, NameCancelled}, e.Name)
+	return slices.Contains([]string{NameNetwork, NameNoSpace, NameOverBudget, NameCancelled, NameNotPermitted}, e.Name)
 }
 
 // counted ends the work and counts the failure, unless the bundle had no part in it.

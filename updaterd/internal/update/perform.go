@@ -84,7 +84,7 @@ func (u *Updater) try(ctx context.Context, fx Effect) error {
 	case DoRemember:
 		return put(s.files, fileSlots, &s.slots, s.slots.confirmed(fx.Job.Target))
 	case DoFloors:
-		return s.putFloors(s.floors.raised(fx.Job), func(err error) { u.alarm("%v.", err) })
+		return s.putFloors(u.floorsAfter(fx.Job), func(err error) { u.alarm("%v.", err) })
 	case DoSlots:
 		return put(s.files, fileSlots, &s.slots, s.slots.installed(fx.Job))
 	case DoAllow:

@@ -37,7 +37,11 @@ func (u *Updater) Inspect(ctx context.Context, ref string, opt InstallOptions) (
 	if err != nil {
 		return nil, err
 	}
-	if err := u.ask(ctx, func(context.Context) error { return u.acceptable(r, opt) }); err != nil {
+	err = u.ask(ctx, func(context.Context) error {
+		_, err := u.acceptable(r, opt)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -82,7 +86,8 @@ func (u *Updater) Install(ctx context.Context, ref string, opt InstallOptions) (
 		if err := u.admissible(); err != nil {
 			return err
 		}
-		if err := u.acceptable(r, opt); err != nil {
+		permit, err := u.acceptable(r, opt)
+		if err != nil {
 			return err
 		}
 		if err := checkRelease(r, r.Digest, u.booted.Other()); err != nil {
@@ -91,7 +96,7 @@ func (u *Updater) Install(ctx context.Context, ref string, opt InstallOptions) (
 		u.release = r
 		u.alarms = nil
 		u.meter.reset()
-		if err := u.handle(run, Event{Kind: EventInstall, Job: newJob(r, u.booted, opt)}); err != nil {
+		if err := u.handle(run, Event{Kind: EventInstall, Job: newJob(r, u.booted, opt, permit)}); err != nil {
 			u.release = nil
 			return err
 		}
@@ -101,9 +106,9 @@ func (u *Updater) Install(ctx context.Context, ref string, opt InstallOptions) (
 	return id, err
 }
 
-func newJob(r *Release, source bootctl.Slot, opt InstallOptions) *Job {
+func newJob(r *Release, source bootctl.Slot, opt InstallOptions, permit string) *Job {
 	return &Job{Ref: r.Ref, Digest: r.Digest, Version: r.Version, Sequence: r.Sequence, Floor: r.Floor,
-		TimeFloor: r.TimeFloor.UTC(), Mode: r.Mode, Images: slices.Clone(r.Images), Options: opt,
+		TimeFloor: r.TimeFloor.UTC(), Mode: r.Mode, Images: slices.Clone(r.Images), Options: opt, Permit: permit,
 		Source: source, Target: source.Other(), SourceConfirmed: true}
 }
 
@@ -180,16 +185,17 @@ func (u *Updater) admissible() error {
 	return nil
 }
 
-// acceptable tells why r may not be installed here, though it is genuine.
-func (u *Updater) acceptable(r *Release, opt InstallOptions) error {
-	if floor := u.effective().Sequence; r.Sequence < floor {
-		return errorf(NameBelowFloor, "version %s has sequence %d, below the floor of %d: take a newer release", r.Version, r.Sequence, floor)
+// acceptable tells why r may not be installed here, though it is genuine, or which
+// permit lets the device go back to it.
+func (u *Updater) acceptable(r *Release, opt InstallOptions) (permit string, err error) {
+	if permit, err = u.allowed(r, opt, u.effective().Sequence); err != nil {
+		return "", err
 	}
 	d, known := u.store.deny.find(r.Digest)
 	if !known || opt.Retry || !d.Bad && d.Failures < u.o.MaxAttempts {
-		return nil
+		return permit, nil
 	}
-	return errorf(NameKnownBad, "version %s failed on this device (%d times, the last one on %s): %s; install it with the option retry if you want it still",
+	return "", errorf(NameKnownBad, "version %s failed on this device (%d times, the last one on %s): %s; install it with the option retry if you want it still",
 		r.Version, d.Failures, d.Time.Format("2006-01-02"), d.Reason)
 }
 

@@ -59,7 +59,7 @@ func (u *Updater) Waiting(why error) {
 
 // publish shows what the loop knows to those outside it.
 func (u *Updater) publish() {
-	s := Snapshot{State: u.j.State, Compatible: u.o.Compatible, Version: u.o.Version, Booted: u.booted,
+	s := Snapshot{State: u.j.State, Compatible: u.o.Compatible, DeviceID: u.o.DeviceID, Groups: u.o.Groups, Version: u.o.Version, Booted: u.booted,
 		Target: u.booted.Other(), Slots: slices.Clone(u.store.slots.Records), Floors: u.effective(), Problems: u.allProblems()}
 	if u.statusErr == nil {
 		b := u.status

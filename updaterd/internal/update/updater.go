@@ -17,6 +17,8 @@ import (
 // DataDir must be set.
 type Options struct {
 	Compatible string // what this device is
+	DeviceID   string // which one it is, "" if that is not known
+	Groups     []string
 	Version    string // of the booted system, if known
 	DataDir    string // where the journal and the records are
 	FloorStore string // a directory elsewhere, for another copy of the floors; "": none

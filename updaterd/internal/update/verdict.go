@@ -55,6 +55,9 @@ func confirm(j Journal, f Facts) (Journal, []Effect) {
 	if job.Override {
 		r.Message = fmt.Sprintf("slot %s was confirmed by hand, not by the health checks", job.Target)
 	}
+	if job.Permit != "" {
+		r.Message += "; it went back by permit " + job.Permit
+	}
 	first := []Effect{
 		// Commit point 2: from this one write on, the new system stays. Then the
 		// second copy is made alike.

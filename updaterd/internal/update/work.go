@@ -119,6 +119,10 @@ func (u *Updater) toil(ctx context.Context, kind EffectKind, job Job, release *R
 		if err == nil {
 			err = checkRelease(r, job.Digest, job.Target)
 		}
+		if err == nil {
+			// Whoever wrote the journal is not believed about that.
+			_, err = u.allowed(r, job.Options, u.Snapshot().Floors.Sequence)
+		}
 		if err != nil {
 			return failure(err)
 		}

@@ -34,7 +34,7 @@ func NewUpdater() *Updater {
 		fail:     map[string]error{},
 		nextJob:  1,
 		snap: update.Snapshot{
-			State: update.StateIdle, Compatible: "acme-board", Version: "1.0",
+			State: update.StateIdle, Compatible: "acme-board", DeviceID: "4c4c4544", Groups: []string{"lab"}, Version: "1.0",
 			Booted: "a", Primary: "a", Target: "b",
 			Slots: []update.SlotRecord{
 				{Slot: "a", Class: "rootfs", Digest: "sha256:aa", Size: 64 << 20, Version: "1.0", BuildID: "b1", Verified: true},
