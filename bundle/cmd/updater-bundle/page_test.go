@@ -53,6 +53,8 @@ rm demo.upb
 run attach
 run keyring
 stdout '^good: version 1.0'
+exec updater-bundle apply --keyring image/etc/updaterd/keys --image rootfs -o made demo.upb
+cmp made rootfs.ext4
 exec updater-sign keygen -o ann
 exec updater-sign keygen -o bob
 mkdir both ec
