@@ -135,10 +135,10 @@ func (img *Image) Encrypted() bool { return img.key != nil }
 func (img *Image) MaxEncoded() int64 { return img.ChunkSize + int64(img.overhead()) }
 
 // open compares a table with its digest and returns what is in it: b itself, unless
-// it is sealed.
-func (img *Image) open(t Table, b []byte) ([]byte, error) {
+// it is sealed, and then dst with that appended.
+func (img *Image) open(t Table, b, dst []byte) ([]byte, error) {
 	if err := t.check(b); err != nil || img.key == nil {
 		return b, err
 	}
-	return img.key.Open(nil, b, t.Offset)
+	return img.key.Open(dst, b, t.Offset)
 }

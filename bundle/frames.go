@@ -4,10 +4,12 @@ package bundle
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"iter"
 
 	"github.com/updaterd/updaterd/bundle/blocks"
+	"github.com/updaterd/updaterd/bundle/seal"
 )
 
 // FrameEntrySize is the length of one entry in the table of a blocks recipe:
@@ -71,8 +73,8 @@ func (img *Image) FrameLength(r *Recipe, i, k int) int {
 }
 
 // ParseFrames checks the table of a blocks recipe against its digest, and keeps
-// it. Chunks are the digests of the image's chunks: those that are all zeros
-// have no entries.
+// it: it may be large, so one that is sealed is opened in place. Chunks are the
+// digests of the image's chunks: those that are all zeros have no entries.
 func ParseFrames(img *Image, r *Recipe, chunks []Digest, b []byte) (*FrameTable, error) {
 	t := &FrameTable{img: img, r: r, table: b, spans: make([]frameSpan, len(chunks))}
 	if err := t.parse(chunks); err != nil {
@@ -86,7 +88,7 @@ func (t *FrameTable) parse(chunks []Digest) error {
 		return malformed("it is none of frames, or of another image")
 	}
 	var err error
-	if t.table, err = t.img.open(t.r.Table, t.table); err != nil {
+	if t.table, err = t.img.open(t.r.Table, t.table, t.table[:0]); err != nil {
 		return err
 	}
 	zero := zeroDigests(t.img)
@@ -152,6 +154,20 @@ func (t *FrameTable) Frame(i, k int) Frame {
 		return Frame{Offset: next}
 	}
 	return parseFrame(entries, next)
+}
+
+// Encoded has the table used as it is in the bundle. One that is sealed is so only
+// meanwhile, in place, and nobody else may look at it then.
+func (t *FrameTable) Encoded(use func([]byte) error) error {
+	if t.img.key == nil {
+		return use(t.table)
+	}
+	at := t.r.Table.Offset
+	sealed := seal.Seal(t.img.key, t.table[:0], t.table, at)
+	err := use(sealed)
+	var unopened error
+	t.table, unopened = t.img.key.Open(sealed[:0], sealed, at)
+	return errors.Join(err, unopened)
 }
 
 // entry is what the table has of frame k of chunk i, which is not all zeros.

@@ -376,6 +376,11 @@ func FuzzManifest(f *testing.F) {
 	}
 	f.Add(good)
 	f.Add(append(bytes.Clone(good), ' '))
+	if sealed, err := sealedManifest(f, newIdentity(f)).Marshal(); err != nil {
+		f.Fatal(err)
+	} else {
+		f.Add(sealed)
+	}
 	f.Add([]byte(`{}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := ParseManifest(b)

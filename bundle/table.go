@@ -76,7 +76,7 @@ func Order(n int) iter.Seq[int] {
 // ParseChunks checks an image's chunk table against its digest and returns the
 // digest of every chunk. The result shares no memory with b.
 func ParseChunks(img *Image, b []byte) ([]Digest, error) {
-	b, err := img.open(img.Chunks, b)
+	b, err := img.open(img.Chunks, b, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read chunk table of image %q: %w", img.Class, err)
 	}
@@ -102,7 +102,7 @@ func ParseTable(img *Image, r *Recipe, b []byte) ([]Entry, error) {
 }
 
 func parseTable(img *Image, r *Recipe, b []byte) ([]Entry, error) {
-	b, err := img.open(r.Table, b)
+	b, err := img.open(r.Table, b, nil)
 	if err != nil {
 		return nil, err
 	}

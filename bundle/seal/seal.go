@@ -58,10 +58,8 @@ func keyOf(secret []byte) *Key {
 	return &Key{secret, aead}
 }
 
-// What only a builder does is no method: a device's program would have all of those
-// in it.
-
-// Wrap returns the key as one recipient alone can read it, WrappedSize bytes.
+// Wrap returns the key as one recipient alone can read it, WrappedSize bytes. What
+// only a builder does is no method: a device's program would have all of those in it.
 func Wrap(k *Key, to *Recipient) ([]byte, error) {
 	b, err := hpke.Seal(to.key, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), []byte(purpose), k.secret)
 	if err != nil {

@@ -52,7 +52,7 @@ type image struct {
 	entries []bundle.Entry // nil in a blocks recipe
 	frames  *frameUnits    // of a blocks recipe
 	units   units          // the entries or the frames
-	raw     [2][]byte      // both tables, until they are stored
+	raw     [2][]byte      // both tables, until they are stored; the frames have theirs
 	data    int64          // bytes of data that are expected to be fetched
 	full    []bundle.Entry // of the full recipe, once a delta did not fit
 }
@@ -231,7 +231,7 @@ func (p *plan) tables(ctx context.Context, img *image) error {
 			return nil
 		}
 		// Inspect fetched them, which stores nothing.
-		err := errors.Join(p.e.store.save(key, fileChunks, img.raw[0]), p.e.store.save(key, fileTable, img.raw[1]))
+		err := p.saveTables(img, img.raw[0], img.raw[1])
 		if img.raw = [2][]byte{}; p.key.mode == ModeStream {
 			return nil
 		}
@@ -274,14 +274,28 @@ func (p *plan) tables(ctx context.Context, img *image) error {
 		}
 	}
 	if p.key.mode == "" {
-		img.raw = [2][]byte{chunks, table}
+		if img.raw = [2][]byte{chunks, table}; img.frames != nil {
+			img.raw[1] = nil
+		}
 		return nil
 	}
-	err := errors.Join(p.e.store.save(key, fileChunks, chunks), p.e.store.save(key, fileTable, table))
+	err := p.saveTables(img, chunks, table)
 	if p.key.mode == ModeStream {
 		return nil // it was worth a try: a restart would have them at hand
 	}
 	return unstored(err)
+}
+
+// saveTables stores both tables as they were fetched. The frames have theirs; only
+// one release at a time is downloaded or installed, so nobody else uses it now.
+func (p *plan) saveTables(img *image, chunks, table []byte) error {
+	key := storeKey(img.recipe)
+	save := func(b []byte) error { return p.e.store.save(key, fileTable, b) }
+	err := p.e.store.save(key, fileChunks, chunks)
+	if img.frames != nil {
+		return errors.Join(err, img.frames.Encoded(save))
+	}
+	return errors.Join(err, save(table))
 }
 
 // parse authenticates and takes over both tables.

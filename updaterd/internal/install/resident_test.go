@@ -18,6 +18,7 @@ import (
 	"github.com/updaterd/updaterd/bootctl"
 	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/bundle/delta"
+	"github.com/updaterd/updaterd/bundle/seal"
 	"github.com/updaterd/updaterd/sign"
 	"github.com/updaterd/updaterd/updaterd/internal/fetch"
 	"github.com/updaterd/updaterd/updaterd/internal/update"
@@ -98,7 +99,7 @@ func (h hugeImage) build(t *testing.T, path string) {
 		{Kind: bundle.KindDelta, Source: &bundle.Source{Digest: bundle.Sum(source), Size: h.source, BuildID: "old-build"}, Prefix: bundle.DefaultPrefix},
 		{Kind: bundle.KindFull, Prefix: bundle.DefaultPrefix},
 	}
-	sealByHand(t, path, img, digests, tables[:], [][]byte{data[0].Bytes(), data[1].Bytes()}, 0)
+	signByHand(t, path, img, digests, tables[:], [][]byte{data[0].Bytes(), data[1].Bytes()}, 0, nil)
 	for slot, size := range map[bootctl.Slot]int64{"a": h.source, "b": h.target} {
 		f := must(os.Create(filepath.Join(filepath.Dir(path), string(slot))))
 		if err := f.Truncate(size); err != nil {
@@ -129,20 +130,27 @@ func (h hugeImage) installed(t *testing.T, slot string) {
 	}
 }
 
-// sealByHand makes a bundle of an image whose recipes have these tables and data.
+// signByHand makes a bundle of an image whose recipes have these tables and data. With
+// a key the tables are sealed here, and the data were, for us.
 // The data of the last recipe is followed by a hole.
-func sealByHand(t *testing.T, path string, img bundle.Image, digests []byte, tables, data [][]byte, hole int64) {
+func signByHand(t *testing.T, path string, img bundle.Image, digests []byte, tables, data [][]byte, hole int64, key *seal.Key) {
 	t.Helper()
 	next := int64(0)
 	place := func(n int) bundle.Extent {
 		next += int64(n)
 		return bundle.Extent{Offset: next - int64(n), Length: int64(n)}
 	}
-	parts := [][]byte{digests}
-	img.Chunks = bundle.Table{Extent: place(len(digests)), Digest: bundle.Sum(digests)}
-	for k, b := range tables {
-		img.Recipes[k].Table = bundle.Table{Extent: place(len(b)), Digest: bundle.Sum(b)}
+	var parts [][]byte
+	table := func(b []byte) bundle.Table {
+		if key != nil {
+			b = seal.Seal(key, nil, b, next)
+		}
 		parts = append(parts, b)
+		return bundle.Table{Extent: place(len(b)), Digest: bundle.Sum(b)}
+	}
+	img.Chunks = table(digests)
+	for k, b := range tables {
+		img.Recipes[k].Table = table(b)
 	}
 	for k, b := range data {
 		img.Recipes[k].Data = place(len(b))
@@ -151,6 +159,11 @@ func sealByHand(t *testing.T, path string, img bundle.Image, digests []byte, tab
 	img.Recipes[len(img.Recipes)-1].Data.Length += hole
 	m := bundle.Manifest{Format: bundle.Format, Compatible: []string{"board-1"}, Version: "2.0", Sequence: 2,
 		Created: time.Unix(1, 0).UTC(), Images: []bundle.Image{img}}
+	if key != nil {
+		to := ourIdentity().Recipient()
+		m.Requires = []string{bundle.RequiresEncryption}
+		m.Encryption = &bundle.Encryption{Scheme: seal.Scheme, Recipients: []bundle.Wrapped{{ID: to.ID(), Key: must(seal.Wrap(key, to))}}}
+	}
 	envelope := must(sign.Seal(bundle.PayloadType, must(m.Marshal()), newKey().signer))
 	out := []byte{0x89, 'U', 'P', 'B', '\r', '\n', 0x1a, '\n'}
 	out = binary.LittleEndian.AppendUint32(out, bundle.HeaderVersion)
@@ -207,10 +220,11 @@ func TestResidentChild(t *testing.T) {
 	key := must(sign.ParsePublicKey(must(os.ReadFile(filepath.Join(dir, "key.pub")))))
 	e := must(New(Options{
 		Compatible: "board-1", BuildID: "old-build", Dir: filepath.Join(dir, "downloads"), StoreBudget: 64 << 20,
-		Slots:  map[string]map[bootctl.Slot]string{"rootfs": {"a": filepath.Join(dir, "a"), "b": filepath.Join(dir, "b")}},
-		Booted: func() (bootctl.Slot, error) { return "a", nil },
-		Policy: func() (*sign.Policy, error) { return must(sign.NewKeyring(key)).Policy(1), nil },
-		Open:   func(ref string) (Remote, error) { return client.Open(ref) },
+		Slots:    map[string]map[bootctl.Slot]string{"rootfs": {"a": filepath.Join(dir, "a"), "b": filepath.Join(dir, "b")}},
+		Booted:   func() (bootctl.Slot, error) { return "a", nil },
+		Policy:   func() (*sign.Policy, error) { return must(sign.NewKeyring(key)).Policy(1), nil },
+		Identity: func() (*seal.Identity, error) { return seal.LoadIdentity(filepath.Join(dir, "identity")) },
+		Open:     func(ref string) (Remote, error) { return client.Open(ref) },
 	}))
 	var written []uint64 // outlives its device
 	e.open = func(path string, write bool) (device, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/bundle/blocks"
+	"github.com/updaterd/updaterd/bundle/seal"
 )
 
 const (
@@ -68,7 +69,7 @@ func manySeeds() (b []byte) {
 }
 
 // buildMany makes the bundle by hand: to a builder a frame of one number is much work.
-func buildMany(t *testing.T, path string) {
+func buildMany(t *testing.T, path string, key *seal.Key) {
 	t.Helper()
 	enc := must(zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1)))
 	defer enc.Close()
@@ -76,6 +77,11 @@ func buildMany(t *testing.T, path string) {
 	digests := make([]byte, n*bundle.DigestSize)
 	frames := make([]byte, bundle.MaxFrames*bundle.FrameEntrySize)
 	full := make([]byte, n*bundle.EntrySize)
+	overhead := 0
+	if key != nil {
+		overhead = seal.Overhead
+	}
+	begin := len(digests) + len(frames) + len(full) + 3*overhead
 	var data bytes.Buffer
 	seeds, b := manySeeds(), make([]byte, hugeChunk)
 	for i := range bundle.Order(n) {
@@ -84,6 +90,9 @@ func buildMany(t *testing.T, path string) {
 			frame := b[at : at+bundle.MinFrame]
 			copy(frame, seeds[u*seedSize:][:seedSize])
 			out := enc.EncodeAll(frame, nil)
+			if key != nil {
+				out = seal.Seal(key, nil, out, int64(begin+data.Len()))
+			}
 			sum := bundle.Sum(out)
 			e := frames[u*bundle.FrameEntrySize:]
 			kind := bundle.Zstd
@@ -98,18 +107,24 @@ func buildMany(t *testing.T, path string) {
 		d := bundle.Sum(b)
 		copy(digests[i*bundle.DigestSize:], d[:])
 		// Raw chunks, which are not there: nobody asks for them.
-		binary.LittleEndian.PutUint32(full[i*bundle.EntrySize:], uint32(bundle.Raw)<<24|hugeChunk)
+		binary.LittleEndian.PutUint32(full[i*bundle.EntrySize:], uint32(bundle.Raw)<<24|uint32(hugeChunk+overhead))
 		copy(full[i*bundle.EntrySize+4:], d[:])
 	}
 	img := bundle.Image{Class: "rootfs", Size: manyTarget, Digest: bundle.Sum([]byte("not computed")), BuildID: "new-build", ChunkSize: hugeChunk,
 		Recipes: []bundle.Recipe{{Kind: bundle.KindBlocks, Frame: bundle.MinFrame, Prefix: 256 << 10}, {Kind: bundle.KindFull, Prefix: bundle.DefaultPrefix}}}
-	sealByHand(t, path, img, digests, [][]byte{frames, full}, [][]byte{data.Bytes(), nil}, manyTarget)
+	signByHand(t, path, img, digests, [][]byte{frames, full}, [][]byte{data.Bytes(), nil}, int64(manyTarget+n*overhead), key)
 }
 
 // A blocks recipe of as many frames as there may be fits into 32 MiB, too, with
 // the prefixes that the builder gives the recipes. A quarter of the frames is found
 // in the booted slot, at another place.
-func TestResidentFrames(t *testing.T) {
+func TestResidentFrames(t *testing.T) { residentFrames(t, nil) }
+
+// Opening what is sealed takes no memory beside that.
+func TestResidentSealedFrames(t *testing.T) { residentFrames(t, seal.NewKey()) }
+
+func residentFrames(t *testing.T, key *seal.Key) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("hashes a gigabyte a dozen times")
 	}
@@ -118,7 +133,8 @@ func TestResidentFrames(t *testing.T) {
 	}
 	t.Parallel()
 	dir := t.TempDir()
-	buildMany(t, filepath.Join(dir, "f.upb"))
+	buildMany(t, filepath.Join(dir, "f.upb"), key)
+	write(t, filepath.Join(dir, "identity"), must(seal.MarshalIdentity(ourIdentity())))
 	write(t, filepath.Join(dir, "key.pub"), newKey().public)
 	want := manySeeds()
 	source := make([]byte, len(want))
