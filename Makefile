@@ -25,7 +25,7 @@ COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... ve
 	regexp/... sort strconv strings text/... time unicode/... \
 	github.com/BurntSushi/toml github.com/cavaliergopher/grab/... github.com/godbus/dbus/... \
 	$(addprefix github.com/updaterd/updaterd/,bootctl/... sign/... bundle/canonical bundle/channel updaterd \
-	$(addprefix updaterd/,client ctl $(addprefix internal/,config fetch health machine poll server update)))
+	$(addprefix updaterd/,client ctl $(addprefix internal/,config fetch health install machine poll server update)))
 # Of what is cold, this is hot: it opens every chunk of an encrypted bundle.
 HOT := $(addprefix golang.org/x/crypto/,chacha20 chacha20poly1305 internal/alias internal/poly1305)
 DEVICE_BUILD := $(BUILD) -tags nethttpomithttp2 $(COLD:%=-gcflags=%=-l) $(HOT:%=-gcflags=%=)
