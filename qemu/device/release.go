@@ -18,6 +18,7 @@ import (
 type Release struct {
 	Version  string
 	Sequence uint64
+	Floor    uint64
 	// Image is the root file system, and From the older ones that get deltas.
 	Image string
 	From  []string
@@ -50,7 +51,7 @@ func (p *Product) Bundle(ctx context.Context, r Release, path string) (time.Dura
 		r.Signer = p.Signer
 	}
 	err := bundle.Build(ctx, path, bundle.Spec{
-		Compatible: []string{r.Compatible}, Version: r.Version, Sequence: r.Sequence, Created: time.Now(),
+		Compatible: []string{r.Compatible}, Version: r.Version, Sequence: r.Sequence, Floor: r.Floor, Created: time.Now(),
 		Images: images, Signers: []sign.Signer{r.Signer},
 	})
 	return time.Since(begin), err
