@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -169,55 +170,55 @@ func negotiate(c io.ReadWriter, size int64) error {
 	}
 }
 
+// Lengths of the headers of a request and of a reply.
+const (
+	requestSize = 28
+	replySize   = 16
+)
+
+// transmit answers requests. A reply goes out by one call: U-Boot reads an SD card
+// in blocks of 512 bytes, and waits for each.
 func transmit(c io.ReadWriter, disk *Disk) error {
 	r := bufio.NewReaderSize(c, 64<<10)
-	var buf []byte
+	var request [requestSize]byte
+	buf := make([]byte, replySize) // of a reply, with its data
 	for {
-		var req struct {
-			Magic  uint32
-			Flags  uint16
-			Type   uint16
-			Cookie uint64
-			Offset uint64
-			Length uint32
-		}
-		if err := binary.Read(r, binary.BigEndian, &req); err != nil {
+		if _, err := io.ReadFull(r, request[:]); err != nil {
 			return err
 		}
-		if req.Magic != requestMagic {
+		if binary.BigEndian.Uint32(request[:]) != requestMagic {
 			return errors.New("malformed request")
 		}
-		if req.Type == cmdDisc {
+		flags, kind := binary.BigEndian.Uint16(request[4:]), binary.BigEndian.Uint16(request[6:])
+		cookie := request[8:16]
+		offset, length := binary.BigEndian.Uint64(request[16:]), binary.BigEndian.Uint32(request[24:])
+		if kind == cmdDisc {
 			return nil
 		}
-		carriesData := req.Type == cmdRead || req.Type == cmdWrite
-		if carriesData && req.Length > maxRequest {
-			return fmt.Errorf("request of %d bytes", req.Length)
-		}
-		if carriesData {
-			if cap(buf) < int(req.Length) {
-				buf = make([]byte, req.Length)
+		buf = buf[:replySize]
+		if kind == cmdRead || kind == cmdWrite {
+			if length > maxRequest {
+				return fmt.Errorf("request of %d bytes", length)
 			}
-			buf = buf[:req.Length]
+			buf = slices.Grow(buf, int(length))[:replySize+length]
 		}
-		if req.Type == cmdWrite {
-			if _, err := io.ReadFull(r, buf); err != nil {
+		data := buf[replySize:]
+		if kind == cmdWrite {
+			if _, err := io.ReadFull(r, data); err != nil {
 				return err
 			}
 		}
-		code, payload, powered := perform(disk, req.Type, req.Flags&flagFUA != 0, req.Offset, buf)
+		code, payload, powered := perform(disk, kind, flags&flagFUA != 0, offset, data)
 		if !powered {
 			// A device without power does not answer. Wait until QEMU is killed.
 			_, err := io.Copy(io.Discard, r)
 			return err
 		}
-		if err := put(c, uint32(simpleReply), code, req.Cookie); err != nil {
+		binary.BigEndian.PutUint32(buf, simpleReply)
+		binary.BigEndian.PutUint32(buf[4:], code)
+		copy(buf[8:replySize], cookie)
+		if _, err := c.Write(buf[:replySize+len(payload)]); err != nil {
 			return err
-		}
-		if len(payload) > 0 {
-			if _, err := c.Write(payload); err != nil {
-				return err
-			}
 		}
 	}
 }
