@@ -65,7 +65,7 @@ func (m *Manifest) validate() error {
 	if m.Floor > m.Sequence {
 		return fmt.Errorf("floor %d is above the release's own sequence %d", m.Floor, m.Sequence)
 	}
-	if err := CheckTime("created", m.Created); err != nil {
+	if err := checkTime("created", m.Created); err != nil {
 		return err
 	}
 	if err := checkAnnotations(m.Annotations); err != nil {

@@ -163,16 +163,8 @@ func (m *Metadata) validate() error {
 	if m.Serial == 0 {
 		return errors.New("serial is 0, the first one is 1")
 	}
-	for _, t := range []struct {
-		what string
-		at   time.Time
-	}{{"issued", m.Issued}, {"expires", m.Expires}} {
-		if err := bundle.CheckTime(t.what, t.at); err != nil {
-			return err
-		}
-	}
-	if !m.Expires.After(m.Issued) {
-		return fmt.Errorf("expires %s, which is not after it was issued, %s", m.Expires.Format(time.RFC3339), m.Issued.Format(time.RFC3339))
+	if err := bundle.CheckPeriod(m.Issued, m.Expires); err != nil {
+		return err
 	}
 	if m.Releases == nil || len(m.Releases) > MaxReleases {
 		return fmt.Errorf("%d releases, want a list of at most %d", len(m.Releases), MaxReleases)

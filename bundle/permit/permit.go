@@ -185,18 +185,7 @@ func (p *Permit) validate() error {
 	if p.First > p.Last {
 		return fmt.Errorf("first is %d, and last %d", p.First, p.Last)
 	}
-	for _, t := range []struct {
-		what string
-		at   time.Time
-	}{{"issued", p.Issued}, {"expires", p.Expires}} {
-		if err := bundle.CheckTime(t.what, t.at); err != nil {
-			return err
-		}
-	}
-	if !p.Expires.After(p.Issued) {
-		return fmt.Errorf("expires %s, which is not after it was issued, %s", p.Expires.Format(time.RFC3339), p.Issued.Format(time.RFC3339))
-	}
-	return nil
+	return bundle.CheckPeriod(p.Issued, p.Expires)
 }
 
 // CheckName checks the id of a device, or the name of a group.
