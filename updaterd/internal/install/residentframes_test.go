@@ -125,13 +125,7 @@ func TestResidentSealedFrames(t *testing.T) { residentFrames(t, seal.NewKey()) }
 
 func residentFrames(t *testing.T, key *seal.Key) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("hashes a gigabyte a dozen times")
-	}
-	if raceDetector {
-		t.Skip("the race detector takes memory of its own")
-	}
-	t.Parallel()
+	measured(t, "hashes a gigabyte a dozen times")
 	dir := t.TempDir()
 	buildMany(t, filepath.Join(dir, "f.upb"), key)
 	write(t, filepath.Join(dir, "identity"), must(seal.MarshalIdentity(ourIdentity())))
