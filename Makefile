@@ -8,7 +8,8 @@ SHELL       := /bin/bash
 .DEFAULT_GOAL := help
 
 CACHE   := $(or $(UPDATERD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/updaterd)
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# A release tarball has no history but a file that says what it is.
+VERSION ?= $(shell cat VERSION 2>/dev/null || git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # The toolchain that .ci/setup found or fetched comes first on the path.
 export PATH        := $(CACHE)/go/bin:$(PATH)
 export CGO_ENABLED := 0
@@ -49,14 +50,18 @@ setup: ## install the Debian packages and the Go toolchain that the rest needs
 	@.ci/setup
 
 .PHONY: build
-build: setup ## build everything for this machine into bin/
-	@mkdir -p bin
+build: setup tools ## build everything for this machine into bin/
 	$(BUILD) -o bin/updaterd ./updaterd
+	@ln -sf updaterd bin/updaterctl
+	@ln -sf updaterd bin/updater-bootctl
+
+# Like device, this needs nothing but Go: packagings call it.
+.PHONY: tools
+tools: ## build the build host's tools into bin/
+	@mkdir -p bin
 	$(BUILD) -o bin/updater-bundle ./bundle/cmd/updater-bundle
 	$(BUILD) -o bin/updater-sign ./sign/cmd/updater-sign
 	$(BUILD) -o bin/sigstore-kms-pkcs11 ./sign/cmd/sigstore-kms-pkcs11
-	@ln -sf updaterd bin/updaterctl
-	@ln -sf updaterd bin/updater-bootctl
 
 .PHONY: device
 ARCH ?= arm64
@@ -176,10 +181,23 @@ install: ## install what a device needs under DESTDIR; BINARY is the device bina
 	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/updaterd/keys
 
 .PHONY: install-tools
-install-tools: ## install what a build host needs under DESTDIR, after make build
+install-tools: ## install what a build host needs under DESTDIR, after make tools
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/updater-bundle bin/updater-sign bin/sigstore-kms-pkcs11
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions docs/completion/*
+
+# The same commit gives the same bytes. What is only of use in a checkout stays
+# out (.gitattributes): the packagings too, because they state the sum of this.
+.PHONY: dist
+DIST_NAME = updaterd-$(VERSION)
+dist: setup ## write dist/updaterd-VERSION.tar.gz: what is committed, with vendor/, to be built without a network
+	@rm -rf dist/$(DIST_NAME) && mkdir -p dist
+	git archive --prefix=$(DIST_NAME)/ HEAD | tar -x -C dist
+	cd dist/$(DIST_NAME) && go mod vendor && echo $(VERSION) > VERSION
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --format=ustar \
+		--mtime=@$$(git log -1 --format=%ct) -C dist -c $(DIST_NAME) | gzip -9n > dist/$(DIST_NAME).tar.gz
+	@rm -rf dist/$(DIST_NAME)
+	@cd dist && sha256sum $(DIST_NAME).tar.gz | tee $(DIST_NAME).tar.gz.sha256
 
 .PHONY: clean
 clean: ## remove what was built here; the cache of assets stays
