@@ -4,9 +4,9 @@ package bundle
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/updaterd/updaterd/bundle/blocks"
 )
@@ -66,7 +66,7 @@ func (f *File) fill(ctx context.Context, img *Image, sources []string, out readW
 		return Applied{}, err
 	}
 	defer d.Close()
-	w := &applier{File: f, img: img, decoder: d}
+	w := &applier{File: f, img: img, out: out, progress: progress, decoder: d}
 	defer func() {
 		for _, src := range w.sources {
 			src.Close()
@@ -78,7 +78,7 @@ func (f *File) fill(ctx context.Context, img *Image, sources []string, out readW
 	if err := w.load(ctx); err != nil {
 		return Applied{}, err
 	}
-	if err := w.write(ctx, out, progress); err != nil {
+	if err := w.write(ctx); err != nil {
 		return w.Applied, err
 	}
 	// Past all chunk digests, the whole image as it can be read back.
@@ -101,6 +101,9 @@ type applier struct {
 	*File
 	Applied
 	img         *Image
+	out         readWriterAt
+	progress    func(done, total int64) // may be nil
+	done        int64
 	decoder     *Decoder
 	window      *Window
 	sources     []input
@@ -109,6 +112,7 @@ type applier struct {
 	found       *blocks.Search
 	digests     []Digest
 	table, full []Entry
+	unfit       map[int]bool // chunks that the source does not yield
 	enc         []byte
 }
 
@@ -195,9 +199,15 @@ func (w *applier) load(ctx context.Context) (err error) {
 	return err
 }
 
-func (w *applier) write(ctx context.Context, out io.WriterAt, progress func(done, total int64)) error {
-	var done int64
-	for i := range Order(len(w.digests)) {
+func (w *applier) write(ctx context.Context) error {
+	left := slices.Collect(Order(len(w.digests)))
+	if w.source.File != nil {
+		var err error
+		if left, err = w.writeAlone(ctx, left); err != nil {
+			return err
+		}
+	}
+	for _, i := range left {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -206,29 +216,33 @@ func (w *applier) write(ctx context.Context, out io.WriterAt, progress func(done
 			return fmt.Errorf("chunk %d: %w", i, err)
 		}
 		w.window.Keep(i)
-		if _, err := out.WriteAt(chunk, int64(i)*w.img.ChunkSize); err != nil {
+		if err := w.put(i, chunk); err != nil {
 			return err
 		}
-		if done += int64(len(chunk)); progress != nil {
-			progress(done, w.img.Size)
-		}
+		w.advance(len(chunk))
 	}
 	return nil
+}
+
+func (w *applier) put(i int, chunk []byte) error {
+	_, err := w.out.WriteAt(chunk, int64(i)*w.img.ChunkSize)
+	return err
+}
+
+func (w *applier) advance(n int) {
+	if w.done += int64(n); w.progress != nil {
+		w.progress(w.done, w.img.Size)
+	}
 }
 
 func (w *applier) chunk(i int) ([]byte, error) {
 	if w.frames != nil {
 		return w.assemble(i)
 	}
-	r := &w.img.Recipes[w.Recipe]
-	dst, err := w.decode(i, r, w.table[i])
-	if err == nil && w.table[i].Kind == Patch {
-		w.Patched++
+	if !w.unfit[i] {
+		return w.decode(i, &w.img.Recipes[w.Recipe], w.table[i])
 	}
-	if !errors.Is(err, ErrSource) {
-		return dst, err
-	}
-	full := w.img.Full()
+	full, err := w.img.Full(), error(nil)
 	if w.full == nil {
 		if w.full, err = w.Table(w.img, full); err != nil {
 			return nil, err
@@ -247,11 +261,8 @@ func (w *applier) decode(i int, r *Recipe, e Entry) (dst []byte, err error) {
 		return nil, err
 	}
 	var from Basis
-	if w.source.File != nil {
-		from.Source, from.SourceSize = w.source, w.source.size
-	}
 	if e.Kind == Prefixed {
-		if from.Prefix, err = w.window.Prefix(r, i, notAtHand); err != nil {
+		if from.Prefix, err = w.window.Prefix(r, i, w.before); err != nil {
 			return nil, err
 		}
 	}
@@ -259,10 +270,15 @@ func (w *applier) decode(i int, r *Recipe, e Entry) (dst []byte, err error) {
 	return dst, w.decoder.Decode(dst, w.digests[i], e, w.enc, from)
 }
 
-// notAtHand is what reads a chunk that went before, where all chunks are made
-// one after the other.
-func notAtHand(j int, _ []byte) error {
-	return fmt.Errorf("internal error: chunk %d is not at hand", j)
+// before reads a chunk that was made before, and is no longer in the window.
+func (w *applier) before(j int, chunk []byte) error {
+	if _, err := w.out.ReadAt(chunk, int64(j)*w.img.ChunkSize); err != nil {
+		return err
+	}
+	if got := Sum(chunk); got != w.digests[j] {
+		return fmt.Errorf("read chunk %d back: %w: digest is %v, the chunk table says %v", j, ErrContent, got, w.digests[j])
+	}
+	return nil
 }
 
 func (m *Manifest) classes() string {

@@ -113,3 +113,9 @@ func (w *Window) at(i int) []byte {
 	off := int64(i-w.first) * w.img.ChunkSize
 	return w.buf[off : off+int64(w.img.ChunkLength(i))]
 }
+
+// notAtHand is what reads a chunk that went before, where all chunks are made
+// one after the other.
+func notAtHand(j int, _ []byte) error {
+	return fmt.Errorf("internal error: chunk %d is not at hand", j)
+}
