@@ -40,6 +40,10 @@ DESTDIR    ?=
 PREFIX     ?= /usr
 SYSCONFDIR ?= /etc
 UNITDIR    ?= $(PREFIX)/lib/systemd/system
+INITDIR    ?= $(SYSCONFDIR)/init.d
+# What starts the daemon: systemd, sysvinit (BusyBox's init as well), both, or none.
+INIT       ?= systemd
+INITSCRIPT ?= updaterd
 
 .PHONY: help
 help: ## list the targets
@@ -166,19 +170,26 @@ vulncheck: setup ## look the dependencies up in Go's vulnerability database (nee
 
 .PHONY: install
 BINARY ?= bin/updaterd-linux-$(ARCH)
-install: ## install what a device needs under DESTDIR; BINARY is the device binary
+install: ## install what a device needs under DESTDIR; BINARY is the device binary, INIT systemd or sysvinit
+	@test -z '$(filter-out systemd sysvinit none,$(INIT))' || { echo "make install: INIT is \"$(INIT)\", and only systemd, sysvinit and none are known" >&2; exit 1; }
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/updaterd
 	ln -sf updaterd $(DESTDIR)$(PREFIX)/bin/updaterctl
 	ln -sf updaterd $(DESTDIR)$(PREFIX)/bin/updater-bootctl
-	install -D -m 0644 updaterd/data/updaterd.service $(DESTDIR)$(UNITDIR)/updaterd.service
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system.d updaterd/data/org.updaterd.Updater1.conf
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system-services updaterd/data/org.updaterd.Updater1.service
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/interfaces updaterd/data/org.updaterd.Updater1.xml
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/polkit-1/actions updaterd/data/org.updaterd.policy
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 updaterd/data/man/*.1
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 updaterd/data/man/*.8
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions updaterd/data/completion/*
 	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/updaterd/keys
+ifneq ($(filter systemd,$(INIT)),)
+	@# The second asks systemd to start the daemon: without systemd, "no such name" is the better answer.
+	install -D -m 0644 updaterd/data/updaterd.service $(DESTDIR)$(UNITDIR)/updaterd.service
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system-services updaterd/data/org.updaterd.Updater1.service
+endif
+ifneq ($(filter sysvinit,$(INIT)),)
+	install -D -m 0755 updaterd/data/updaterd.init $(DESTDIR)$(INITDIR)/$(INITSCRIPT)
+endif
 
 .PHONY: install-tools
 install-tools: ## install what a build host needs under DESTDIR, after make tools

@@ -68,8 +68,9 @@ func checksOf(c *config.Config, root string) []check {
 		check{"floor store", func() (string, error) { return checkFloorStore(c, root) }},
 		check{"identity", func() (string, error) { return checkIdentity(c) }},
 		check{"certificates", func() (string, error) { return checkCertificates(c) }},
+		check{"health units", func() (string, error) { return checkUnits(c, root) }},
 		check{"health commands", func() (string, error) { return checkCommands(c) }},
-		check{"watchdog", func() (string, error) { return checkWatchdog(c) }},
+		check{"watchdog", func() (string, error) { return checkWatchdog(c, root) }},
 	)
 }
 
@@ -331,6 +332,24 @@ func checkCertificates(c *config.Config) (string, error) {
 	return "the system's, and " + c.Download.CAFile, nil
 }
 
+// hasSystemd tells whether systemd is the init, as sd_booted(3) does.
+func hasSystemd(root string) bool {
+	info, err := os.Lstat(filepath.Join(root, "run/systemd/system"))
+	return err == nil && info.IsDir()
+}
+
+func checkUnits(c *config.Config, root string) (string, error) {
+	n := len(c.Health.Units)
+	if c.Health.BootComplete {
+		n++
+	}
+	if n > 0 && !hasSystemd(root) {
+		return "", faulty("leave [health] units and boot_complete out, and check by [[health.commands]]",
+			"%d units are to be healthy, and this device has no systemd to ask: every trial would be rolled back", n)
+	}
+	return fmt.Sprintf("%d", n), nil
+}
+
 func checkCommands(c *config.Config) (string, error) {
 	for _, command := range c.Health.Commands {
 		cure := fmt.Sprintf("install the program, or correct argv of the command %q: a trial that cannot run it is rolled back", command.Name)
@@ -346,9 +365,12 @@ func checkCommands(c *config.Config) (string, error) {
 }
 
 // checkWatchdog does not open the device, because that would start it.
-func checkWatchdog(c *config.Config) (string, error) {
+func checkWatchdog(c *config.Config, root string) (string, error) {
 	device := c.Watchdog.Device
-	if device == "" {
+	switch {
+	case device == "" && !hasSystemd(root):
+		return "none, and there is no systemd to have it: a system that hangs in its trial stays, unless something else feeds one", nil
+	case device == "":
 		return "left to systemd: set RuntimeWatchdogSec, or a system that hangs in its trial stays", nil
 	}
 	info, err := os.Stat(device)

@@ -167,14 +167,16 @@ func TestEachCheckFindsItsFault(t *testing.T) {
 		"no room": {func(_ *testing.T, _ string, c *config.Config) {
 			c.Download.Mode, c.Download.StoreBudget = "store", 1<<60
 		}, "data directory", "bytes free"},
-		"floors with the data": {func(_ *testing.T, dir string, c *config.Config) { c.FloorStore = dir + "/persist" }, "floor store", "file system of data_dir"},
-		"floors nowhere":       {func(_ *testing.T, dir string, c *config.Config) { c.FloorStore = dir + "/a/b" }, "floor store", "no such file"},
-		"floors on a file":     {func(_ *testing.T, dir string, c *config.Config) { c.FloorStore = dir + "/env" }, "floor store", "no directory"},
-		"no authority":         {func(_ *testing.T, dir string, c *config.Config) { c.Download.CAFile = dir + "/test" }, "certificates", "no PEM certificate"},
-		"no health command":    {func(_ *testing.T, _ string, c *config.Config) { c.Health.Commands[0].Argv[0] += "x" }, "health commands", "no such file"},
-		"command is no file":   {func(_ *testing.T, dir string, c *config.Config) { c.Health.Commands[0].Argv[0] = dir }, "health commands", "cannot be executed"},
-		"no watchdog":          {func(_ *testing.T, _ string, c *config.Config) { c.Watchdog.Device = "/dev/watchdog-none" }, "watchdog", "no such file"},
-		"watchdog is no such":  {func(_ *testing.T, dir string, c *config.Config) { c.Watchdog.Device = dir + "/env" }, "watchdog", "no character device"},
+		"floors with the data":   {func(_ *testing.T, dir string, c *config.Config) { c.FloorStore = dir + "/persist" }, "floor store", "file system of data_dir"},
+		"floors nowhere":         {func(_ *testing.T, dir string, c *config.Config) { c.FloorStore = dir + "/a/b" }, "floor store", "no such file"},
+		"floors on a file":       {func(_ *testing.T, dir string, c *config.Config) { c.FloorStore = dir + "/env" }, "floor store", "no directory"},
+		"no authority":           {func(_ *testing.T, dir string, c *config.Config) { c.Download.CAFile = dir + "/test" }, "certificates", "no PEM certificate"},
+		"no health command":      {func(_ *testing.T, _ string, c *config.Config) { c.Health.Commands[0].Argv[0] += "x" }, "health commands", "no such file"},
+		"command is no file":     {func(_ *testing.T, dir string, c *config.Config) { c.Health.Commands[0].Argv[0] = dir }, "health commands", "cannot be executed"},
+		"units without systemd":  {func(_ *testing.T, _ string, c *config.Config) { c.Health.Units = []string{"a.service"} }, "health units", "no systemd"},
+		"target without systemd": {func(_ *testing.T, _ string, c *config.Config) { c.Health.BootComplete = true }, "health units", "no systemd"},
+		"no watchdog":            {func(_ *testing.T, _ string, c *config.Config) { c.Watchdog.Device = "/dev/watchdog-none" }, "watchdog", "no such file"},
+		"watchdog is no such":    {func(_ *testing.T, dir string, c *config.Config) { c.Watchdog.Device = dir + "/env" }, "watchdog", "no character device"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, c := fitting(t)
@@ -226,6 +228,24 @@ func TestDataOnTheRootFileSystem(t *testing.T) {
 	c.FloorStore = filepath.Join(dir, "persist")
 	if found, err := checkFloorStore(c, dir); err == nil || !strings.Contains(err.Error(), "root file system") {
 		t.Errorf("%q, %v", found, err)
+	}
+}
+
+func TestWhatSystemdIsFor(t *testing.T) {
+	_, c := fitting(t)
+	c.Health.Units, c.Health.BootComplete, c.Watchdog.Device = []string{"a.service"}, true, ""
+	root := t.TempDir()
+	if found, err := checkWatchdog(c, root); err != nil || !strings.Contains(found, "there is no systemd") {
+		t.Errorf("watchdog without systemd: %q, %v", found, err)
+	}
+	if err := os.MkdirAll(filepath.Join(root, "run/systemd/system"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := checkUnits(c, root); err != nil || found != "2" {
+		t.Errorf("units with systemd: %q, %v", found, err)
+	}
+	if found, err := checkWatchdog(c, root); err != nil || !strings.Contains(found, "left to systemd") {
+		t.Errorf("watchdog with systemd: %q, %v", found, err)
 	}
 }
 

@@ -33,14 +33,14 @@ const usage = `Usage: updaterd [--config FILE]
        updaterd --print-config
        updaterd --version
 
-The A/B updater's daemon. It is started by systemd and driven over D-Bus, for
-instance with updaterctl.
+The A/B updater's daemon. It is started by systemd or by an init script, and
+driven over D-Bus, for instance with updaterctl.
 
 Options:
   --config FILE   the configuration (default /etc/updaterd/updaterd.toml)
   --check         check the configuration, and whether what it names is there and
                   fits: keyring, boot environment, slots, data directory,
-                  identity, certificates, health commands, watchdog. Changes nothing
+                  identity, certificates, health checks, watchdog. Changes nothing
   --print-config  print a configuration with every key, its default and its meaning
   --version       print the version
 

@@ -122,7 +122,7 @@ func hintFor(command string, err error) string {
 	}
 	switch client.NameOf(err) {
 	case client.Unreachable:
-		return `run "systemctl status updaterd"`
+		return `run "systemctl status updaterd", or without systemd "/etc/init.d/updaterd status"`
 	case client.NotAuthorized:
 		return `run it as root, for example with sudo`
 	case client.Busy:
@@ -131,7 +131,7 @@ func hintFor(command string, err error) string {
 		return `"updaterctl install --retry" tries a known-bad bundle again`
 	case client.EnvironmentUnproven:
 		// Not by updaterd, which reboots only into a trial or out of one.
-		return `reboot the device once ("systemctl reboot"): the bootloader then proves that it reads the environment`
+		return `reboot the device once ("reboot"): the bootloader then proves that it reads the environment`
 	case client.NoSpace:
 		return `"updaterctl install --mode=stream" stores nothing`
 	case client.Network:
