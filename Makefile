@@ -15,8 +15,11 @@ export PATH        := $(CACHE)/go/bin:$(PATH)
 export CGO_ENABLED := 0
 export GOTOOLCHAIN := local
 export GOFLAGS     := -buildvcs=false
-LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
-BUILD   := go build -trimpath -ldflags '$(LDFLAGS)'
+# A packaging has its own toolchain, and may strip by itself: GO=..., STRIPPED= .
+GO       ?= go
+STRIPPED ?= -s -w
+LDFLAGS := $(STRIPPED) -buildid= -X main.version=$(VERSION)
+BUILD   := $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 # The device binary speaks HTTP/1.1 alone, and what is never hot is not inlined,
 # such as what the signature library drags in: both save flash (10 % together).
 COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... vendor/... \
@@ -61,11 +64,12 @@ build: setup tools ## build everything for this machine into bin/
 
 # Like device, this needs nothing but Go: packagings call it.
 .PHONY: tools
+TOOLS ?= bin
 tools: ## build the build host's tools into bin/
-	@mkdir -p bin
-	$(BUILD) -o bin/updater-bundle ./bundle/cmd/updater-bundle
-	$(BUILD) -o bin/updater-sign ./sign/cmd/updater-sign
-	$(BUILD) -o bin/sigstore-kms-pkcs11 ./sign/cmd/sigstore-kms-pkcs11
+	@mkdir -p $(TOOLS)
+	$(BUILD) -o $(TOOLS)/updater-bundle ./bundle/cmd/updater-bundle
+	$(BUILD) -o $(TOOLS)/updater-sign ./sign/cmd/updater-sign
+	$(BUILD) -o $(TOOLS)/sigstore-kms-pkcs11 ./sign/cmd/sigstore-kms-pkcs11
 
 .PHONY: device
 ARCH ?= arm64
@@ -170,8 +174,7 @@ vulncheck: setup ## look the dependencies up in Go's vulnerability database (nee
 
 .PHONY: install
 BINARY ?= bin/updaterd-linux-$(ARCH)
-install: ## install what a device needs under DESTDIR; BINARY is the device binary, INIT systemd or sysvinit
-	@test -z '$(filter-out systemd sysvinit none,$(INIT))' || { echo "make install: INIT is \"$(INIT)\", and only systemd, sysvinit and none are known" >&2; exit 1; }
+install: install-init ## install what a device needs under DESTDIR; BINARY is the device binary, INIT systemd or sysvinit
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/updaterd
 	ln -sf updaterd $(DESTDIR)$(PREFIX)/bin/updaterctl
 	ln -sf updaterd $(DESTDIR)$(PREFIX)/bin/updater-bootctl
@@ -182,8 +185,13 @@ install: ## install what a device needs under DESTDIR; BINARY is the device bina
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 updaterd/data/man/*.8
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions updaterd/data/completion/*
 	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/updaterd/keys
+
+# Of it, what starts the daemon. The activation file asks systemd to do so:
+# without systemd, that there is no such name is the better answer.
+.PHONY: install-init
+install-init:
+	@test -z '$(filter-out systemd sysvinit none,$(INIT))' || { echo "make install: INIT is \"$(INIT)\", and only systemd, sysvinit and none are known" >&2; exit 1; }
 ifneq ($(filter systemd,$(INIT)),)
-	@# The second asks systemd to start the daemon: without systemd, "no such name" is the better answer.
 	install -D -m 0644 updaterd/data/updaterd.service $(DESTDIR)$(UNITDIR)/updaterd.service
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system-services updaterd/data/org.updaterd.Updater1.service
 endif
@@ -193,7 +201,7 @@ endif
 
 .PHONY: install-tools
 install-tools: ## install what a build host needs under DESTDIR, after make tools
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/updater-bundle bin/updater-sign bin/sigstore-kms-pkcs11
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(addprefix $(TOOLS)/,updater-bundle updater-sign sigstore-kms-pkcs11)
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions docs/completion/*
 
