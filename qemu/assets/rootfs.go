@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/updaterd/updaterd/qemu/uboot"
 )
 
 // A Flavour is a kind of guest.
@@ -105,7 +107,7 @@ func (b *Builder) RootFS(ctx context.Context, r Root) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	id := key(7, r.Flavour, r.Packages, r.Version, r.Broken, r.Size, r.filesKey(), base, kernel.Dir,
+	id := key(8, uboot.FwEnvConfig, r.Flavour, r.Packages, r.Version, r.Broken, r.Size, r.filesKey(), base, kernel.Dir,
 		string(programs["agent"]), string(programs["initramfs"]), own, excluded, masked)
 	name := fmt.Sprintf("rootfs-%s-%s", r.Flavour, fileName(r.Version))
 	dir, err := b.cached(ctx, name, id, func(dir string) error {
@@ -182,7 +184,7 @@ func (r *Root) assemble(base string, k *Kernel, programs map[string][]byte, id s
 	} else {
 		configureSmall(t)
 	}
-	t.file("etc/fw_env.config", 0o644, []byte("/dev/mmcblk0 0x100000 0x4000\n/dev/mmcblk0 0x108000 0x4000\n"))
+	t.file("etc/fw_env.config", 0o644, []byte(uboot.FwEnvConfig))
 	for _, f := range r.Files {
 		mode := f.Mode
 		if mode == 0 {

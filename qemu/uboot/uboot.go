@@ -32,6 +32,11 @@ var Config string
 //go:embed updaterd.env
 var Env string
 
+// FwEnvConfig is /etc/fw_env.config, which says the same to Linux.
+//
+//go:embed fw_env.config
+var FwEnvConfig string
+
 // What makes a U-Boot load the variables of the boot contract alone from the
 // disk, and all others from its own defaults: a fragment, code for the board, and
 // the list, which is CONFIG_ENV_FLAGS_LIST_STATIC in the board's header.

@@ -205,14 +205,35 @@ func TestCheckConfig(t *testing.T) {
 		{"one copy", "CONFIG_A=y\n", "CONFIG_ENV_REDUNDANT"},
 		{"a longer name", "CONFIG_A=y\nCONFIG_ENV_REDUNDANT_UPGRADE=y\n", "CONFIG_ENV_REDUNDANT"},
 		{"nothing", "", "CONFIG_A"},
+		{"another renamed one", "CONFIG_A=y\nCONFIG_ENV_REDUNDANT=y\nCONFIG_ENV_DEFAULT_ENV_TEXT_FILE=\"x.env\"\n", ""},
+		{"another value for it", "CONFIG_A=y\nCONFIG_ENV_REDUNDANT=y\nCONFIG_ENV_DEFAULT_ENV_TEXT_FILE=\"y.env\"\n", "CONFIG_DEFAULT_ENV_FILE or CONFIG_ENV_DEFAULT_ENV_TEXT_FILE"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			fragment := fragment
+			if strings.HasPrefix(test.name, "another") {
+				fragment += "CONFIG_DEFAULT_ENV_FILE=\"x.env\"\nCONFIG_ENV_DEFAULT_ENV_TEXT_FILE=\"x.env\"\n"
+			}
 			err := uboot.CheckConfig(fragment, test.final) // runs check-config
 			if (err == nil) != (test.wrong == "") || err != nil && !strings.Contains(err.Error(), test.wrong) {
 				t.Errorf("CheckConfig = %v; want %q", err, test.wrong)
 			}
 		})
+	}
+}
+
+// The offsets that Linux uses are those that U-Boot uses.
+func TestFwEnvConfig(t *testing.T) {
+	for _, offset := range []int{uboot.EnvOffset, uboot.EnvOffset2} {
+		if line := fmt.Sprintf("/dev/mmcblk0 %#x %#x\n", offset, uboot.EnvSize); !strings.Contains(uboot.FwEnvConfig, line) {
+			t.Errorf("fw_env.config has no line %q", line)
+		}
+		if value := fmt.Sprintf("=%#x\n", offset); !strings.Contains(uboot.Config, value) {
+			t.Errorf("updaterd.config has no option %q", value)
+		}
+	}
+	if line := fmt.Sprintf("CONFIG_ENV_SIZE=%#x\n", uboot.EnvSize); !strings.Contains(uboot.Config, line) {
+		t.Errorf("updaterd.config has no line %q", line)
 	}
 }
 
