@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -15,16 +16,21 @@ const (
 	compatResizeInode = 0x10
 	compatSparseV2    = 0x200
 
-	incompatMetaBG = 0x10
-	incompat64Bit  = 0x80
+	incompatRecover = 0x4
+	incompatMetaBG  = 0x10
+	incompat64Bit   = 0x80
 
 	roCompatSparse    = 0x1
 	roCompatChecksums = 0x10 | 0x400
+	roCompatOrphans   = 0x10000
 )
 
 const (
 	ext4SuperOffset = 1024
 	ext4SuperSize   = 1024
+
+	stateClean  = 1
+	stateErrors = 2
 
 	ext4RootInode    = 2
 	ext4ResizeInode  = 7
@@ -39,6 +45,12 @@ type Ext4Super struct {
 	MountCount int
 	Mounted    time.Time
 	MountedOn  string
+	// Written is when the superblock was written last, also by what made the file system.
+	Written time.Time
+	// Unfinished tells what a mount for writing left, in words: a journal that has to
+	// be replayed, files that were deleted while they were open, a state that is not
+	// clean. It is empty after the file system was unmounted, or made and never mounted.
+	Unfinished []string
 	// Checked is when e2fsck ran last, or the file system was made.
 	Checked   time.Time
 	InodeSize int
@@ -70,13 +82,9 @@ type ext4 struct {
 }
 
 func readExt4(ctx context.Context, img *image) (*Map, error) {
-	b, err := img.read(ext4SuperOffset, ext4SuperSize)
-	if err != nil || binary.LittleEndian.Uint16(b[0x38:]) != 0xef53 {
-		return nil, ErrUnknown
-	}
-	e := &ext4{image: img, m: &Map{Type: Ext4}}
-	if err := e.super(b); err != nil {
-		return nil, fmt.Errorf("read ext4 superblock: %w", err)
+	e, err := openExt4(img)
+	if err != nil {
+		return nil, err
 	}
 	if err := e.all(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -126,10 +134,51 @@ func (e *ext4) super(b []byte) error {
 	e.m.UUID, e.m.BlockSize, e.m.Size, e.m.Created = uuid(b[0x68:0x78]), e.block, e.blocks*e.block, unix(u32(0x108))
 	e.m.Ext4 = &Ext4Super{
 		HashSeed: uuid(b[0xec:0xfc]), Features: features, InodeSize: int(e.inodeSize), Inodes: e.inodes,
-		MountCount: int(u16(0x34)), Mounted: unix(u32(0x2c)), MountedOn: text(b[0x88:0xc8]), Checked: unix(u32(0x40)),
+		MountCount: int(u16(0x34)), Mounted: unix(u32(0x2c)), MountedOn: text(b[0x88:0xc8]), Checked: unix(u32(0x40)), Written: unix(u32(0x30)),
 		Resized: features[0]&compatResizeInode != 0 && e.reserved+e.descBlocks() != e.freshDescBlocks(),
 	}
+	for _, left := range []struct {
+		there bool
+		what  string
+	}{
+		{features[1]&incompatRecover != 0, "its journal was not replayed"},
+		{u32(0xe8) != 0 || features[2]&roCompatOrphans != 0, "it lists orphans, files that were deleted while they were open"},
+		{u16(0x3a)&stateClean == 0, "it was not unmounted"},
+		{u16(0x3a)&stateErrors != 0, "the kernel found errors in it"},
+	} {
+		if left.there {
+			e.m.Ext4.Unfinished = append(e.m.Ext4.Unfinished, left.what)
+		}
+	}
 	return nil
+}
+
+// WasMounted reports whether the file system was mounted for writing since it was made.
+func (s *Ext4Super) WasMounted() bool {
+	return s.MountCount > 0 || !s.Mounted.IsZero() || len(s.Unfinished) > 0
+}
+
+// ReadExt4Super reads of an ext4 file system what its superblock says, and nothing
+// else: Files and Extents are empty. The error is ErrUnknown if there is none.
+func ReadExt4Super(r io.ReaderAt, size int64) (*Map, error) {
+	e, err := openExt4(&image{r, size})
+	if err != nil {
+		return nil, err
+	}
+	return e.m, nil
+}
+
+// openExt4 reads the superblock.
+func openExt4(img *image) (*ext4, error) {
+	b, err := img.read(ext4SuperOffset, ext4SuperSize)
+	if err != nil || binary.LittleEndian.Uint16(b[0x38:]) != 0xef53 {
+		return nil, ErrUnknown
+	}
+	e := &ext4{image: img, m: &Map{Type: Ext4}}
+	if err := e.super(b); err != nil {
+		return nil, fmt.Errorf("read ext4 superblock: %w", err)
+	}
+	return e, nil
 }
 
 // text is b up to its NUL, printable.

@@ -178,20 +178,30 @@ func (c *comparison) foundResized(r *Report) *Finding {
 }
 
 func (c *comparison) foundMounted(r *Report) *Finding {
-	mounted := func(e *fsmap.Ext4Super) bool { return e.MountCount > 0 || !e.Mounted.IsZero() }
+	mounted := (*fsmap.Ext4Super).WasMounted
 	who := sides(is(c.was, mounted), is(c.is, mounted))
 	if who == "" {
 		return nil
 	}
 	what := who + " mounted for writing since it was made"
 	for _, s := range []*side{c.is, c.was} {
-		if is(s, mounted) && !s.fs.Ext4.Mounted.IsZero() {
-			what += fmt.Sprintf(", last on %s", s.fs.Ext4.Mounted.Format(time.RFC3339))
-			if on := s.fs.Ext4.MountedOn; on != "" {
-				what += " at " + on
-			}
-			break
+		if !is(s, mounted) {
+			continue
 		}
+		e := s.fs.Ext4
+		if !e.Mounted.IsZero() {
+			what += fmt.Sprintf(", last on %s", e.Mounted.Format(time.RFC3339))
+			if e.MountedOn != "" {
+				what += " at " + e.MountedOn
+			}
+		}
+		if e.Written.After(s.fs.Created) {
+			what += fmt.Sprintf("; its superblock was written last on %s", e.Written.Format(time.RFC3339))
+		}
+		if len(e.Unfinished) > 0 {
+			what += "; " + strings.Join(e.Unfinished, ", and ")
+		}
+		break
 	}
 	return &Finding{ID: FoundMounted, What: what,
 		Cure: "fill the file system with mke2fs -d DIRECTORY instead of mounting it; never bundle an image that ran"}
