@@ -166,8 +166,8 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		return nil, err
 	}
 	options := update.Options{
-		Compatible: c.Compatible, DeviceID: id, Groups: c.Self.Groups, Version: release.Version, DataDir: c.DataDir, FloorStore: c.FloorStore,
-		Boot: control, Engine: engine, Health: checker, Watchdog: watchdog, System: system, Log: log,
+		Compatible: c.Compatible, DeviceID: id, Groups: c.Self.Groups, Version: release.Version, DataDir: c.DataDir, BuildID: release.BuildID, FloorStore: c.FloorStore,
+		Migrate: migration(c), Boot: control, Engine: engine, Health: checker, Watchdog: watchdog, System: system, Log: log,
 		Deadline: c.Health.Deadline.Std(), MaxAttempts: c.Trial.MaxAttempts,
 		Uptime: machine.Uptime, ImageFloor: release.Floor, ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,
 	}
@@ -251,6 +251,30 @@ func checks(c *config.Config) health.Options {
 		o.Commands = append(o.Commands, health.Command{Name: cmd.Name, Argv: cmd.Argv, Timeout: cmd.Timeout.Std()})
 	}
 	return o
+}
+
+// migration is the hook that migrates the applications' data; nil if there is none.
+func migration(c *config.Config) func(context.Context, update.Migration) error {
+	if len(c.Migrate.Argv) == 0 {
+		return nil
+	}
+	command := health.Command{Name: "migrate", Argv: c.Migrate.Argv, Timeout: c.Migrate.Timeout.Std()}
+	return func(ctx context.Context, m update.Migration) error {
+		return command.Run(ctx, append(originOf("OLD", m.From), originOf("NEW", m.To)...)...)
+	}
+}
+
+// originOf tells the hook of a release. What is not known is there, and empty.
+func originOf(which string, o update.Origin) []string {
+	sequence := ""
+	if o.Sequence > 0 {
+		sequence = strconv.FormatUint(o.Sequence, 10)
+	}
+	return []string{
+		"UPDATERD_" + which + "_VERSION=" + o.Version,
+		"UPDATERD_" + which + "_SEQUENCE=" + sequence,
+		"UPDATERD_" + which + "_BUILD_ID=" + o.BuildID,
+	}
 }
 
 func newChecker(ctx context.Context, c *config.Config) (*health.Checker, error) {

@@ -41,6 +41,7 @@ const (
 	Replayed            ErrorName = "Replayed"
 	Expired             ErrorName = "Expired"
 	NotOffered          ErrorName = "NotOffered"
+	NotMigrated         ErrorName = "NotMigrated"
 )
 
 // Unreachable is this package's own name: the bus or the daemon does not answer.
@@ -52,7 +53,7 @@ func Names() []ErrorName {
 		UntrustedSignature, MalformedBundle, NotCompatible, NotARecipient, TooLarge, BelowFloor, NotPermitted, KnownBad,
 		EnvironmentUnproven, EnvironmentDamaged, BootedSlotUnproven, Busy, NoSpace, Network,
 		OverBudget, Medium, SourceChanged, Cancelled, NotAuthorized, BadState, BadArgument,
-		Unhealthy, Internal, Replayed, Expired, NotOffered,
+		Unhealthy, Internal, Replayed, Expired, NotOffered, NotMigrated,
 	}
 }
 

@@ -68,7 +68,7 @@ func codeOf(name client.ErrorName) int {
 	case client.Cancelled:
 		return exitCancelled
 	}
-	return exitFailure // Medium, SourceChanged, Internal
+	return exitFailure // Medium, SourceChanged, NotMigrated, Internal
 }
 
 // jobError is a job that has ended otherwise than well.

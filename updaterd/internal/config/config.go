@@ -33,6 +33,7 @@ type Config struct {
 	Health     Health          `toml:"health"`
 	Watchdog   Watchdog        `toml:"watchdog"`
 	Trial      Trial           `toml:"trial"`
+	Migrate    Migrate         `toml:"migrate"`
 }
 
 // Self is which device it is, for permits.
@@ -132,6 +133,12 @@ type Trial struct {
 	MaxAttempts int `toml:"max_attempts"`
 }
 
+// Migrate is what brings the applications' data into the form of a new release.
+type Migrate struct {
+	Argv    []string `toml:"argv"` // none = nothing is to be done
+	Timeout Duration `toml:"timeout"`
+}
+
 const defaultCommandTimeout = Duration(30 * time.Second)
 
 // Defaults is the configuration before the file is read. It lacks what only an
@@ -148,6 +155,7 @@ func Defaults() *Config {
 		Health:    Health{Deadline: Duration(5 * time.Minute), MinUptime: Duration(10 * time.Second)},
 		Watchdog:  Watchdog{Timeout: Duration(30 * time.Second)},
 		Trial:     Trial{MaxAttempts: 3},
+		Migrate:   Migrate{Argv: []string{}, Timeout: Duration(10 * time.Minute)},
 	}
 }
 

@@ -141,6 +141,8 @@ func TestProblems(t *testing.T) {
 		{"channel's name", "[channel]\nname = \"Stable\"\nurl = \"http://h/c\"", []string{`channel.name: is "Stable"`}},
 		{"channel's interval", "[channel]\ninterval = \"10s\"", []string{`channel.interval: is 10s; it must be between 1m and 720h, or 0`}},
 		{"expired", "[channel]\nexpired = \"ignore\"", []string{`channel.expired: is "ignore"; it must be "warn" or "refuse"`}},
+		{"migration by a relative path", "[migrate]\nargv = [\"migrate\"]", []string{`migrate.argv: ["migrate"] does not begin with the absolute path of a program`}},
+		{"migration without time", "[migrate]\ntimeout = \"0s\"", []string{"migrate.timeout: is 0s; it must be between 1s and 24h"}},
 		{"fallback", "[download]\nfallback = \"\"", []string{`download.fallback: is ""`}},
 		{"scheme", "[boot]\nscheme = \"grub\"", []string{`boot.scheme: is "grub"; it must be "bootcount" or "bootorder"`}},
 		{"slot names", "[boot]\nslot_names = [\"A\"]", []string{`boot.slot_names: is ["A"]; it must be two different names`}},

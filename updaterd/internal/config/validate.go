@@ -82,6 +82,12 @@ func (c *Config) validate() problems {
 	if c.Trial.MaxAttempts < 1 || c.Trial.MaxAttempts > 9 {
 		p.add(toml.Key{"trial", "max_attempts"}, "is %d; it must be between 1 and 9", c.Trial.MaxAttempts)
 	}
+	if argv := c.Migrate.Argv; len(argv) > 0 && !filepath.IsAbs(argv[0]) {
+		p.add(toml.Key{"migrate", "argv"}, "%q does not begin with the absolute path of a program", argv)
+	}
+	if t := c.Migrate.Timeout.Std(); t < time.Second || t > 24*time.Hour {
+		p.add(toml.Key{"migrate", "timeout"}, "is %v; it must be between 1s and 24h", t)
+	}
 	return p
 }
 

@@ -184,7 +184,7 @@ func ended(ctx context.Context, waiting *Unhealthy) error {
 
 func (c *Checker) runCommands(ctx context.Context, alive func()) error {
 	for _, cmd := range c.o.Commands {
-		if err := cmd.run(ctx); err != nil {
+		if err := cmd.Run(ctx); err != nil {
 			return err
 		}
 		alive()

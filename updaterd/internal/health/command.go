@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -26,13 +27,14 @@ const (
 // on how the daemon was started.
 var commandEnv = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C"}
 
-// run runs the command once. It fails with *Unhealthy unless ctx was cancelled.
-func (c Command) run(ctx context.Context) error {
+// Run runs the command once, with variables beside its usual environment. It fails
+// with *Unhealthy unless ctx was cancelled.
+func (c Command) Run(ctx context.Context, variables ...string) error {
 	timed, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	var out tail
 	cmd := exec.CommandContext(timed, c.Argv[0], c.Argv[1:]...)
-	cmd.Env, cmd.Dir = commandEnv, "/"
+	cmd.Env, cmd.Dir = slices.Concat(commandEnv, variables), "/"
 	cmd.Stdout, cmd.Stderr = &out, &out
 	// A group of its own, so that a time-out ends the command's children too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

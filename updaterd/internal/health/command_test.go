@@ -30,14 +30,15 @@ func TestCommand(t *testing.T) {
 		{"writes binary", `printf 'a\033[31m\377b\n'; exit 1`, "status 1: a[31mb"},
 		{"writes a lot", "head -c 100000 /dev/zero | tr '\\0' x; exit 1", "status 1: " + strings.Repeat("x", maxLine) + "…"},
 		{"sees a clean environment", `test -z "$HEALTH_TEST_LEAK" && test "$(pwd)" = /`, ""},
+		{"has its variables", `test "$HEALTH_TEST_OLD" = "1 2" && test -n "$PATH"`, ""},
 		{"leaves a child with the output open", "sleep 60 & exit 0", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Setenv("HEALTH_TEST_LEAK", "1")
-			checkVerdict(t, shell("probe", tc.line).run(t.Context()), tc.want)
+			checkVerdict(t, shell("probe", tc.line).Run(t.Context(), "HEALTH_TEST_OLD=1 2"), tc.want)
 		})
 	}
-	checkVerdict(t, Command{Name: "probe", Argv: []string{"/no/such/file"}, Timeout: time.Minute}.run(t.Context()),
+	checkVerdict(t, Command{Name: "probe", Argv: []string{"/no/such/file"}, Timeout: time.Minute}.Run(t.Context()),
 		"command probe could not be run")
 }
 
@@ -46,7 +47,7 @@ func TestTimeOutKillsTheGroup(t *testing.T) {
 	pidFile := filepath.Join(t.TempDir(), "pid")
 	c := shell("probe", "sleep 1000 & echo $! > "+pidFile+"; echo waiting; wait")
 	c.Timeout = 500 * time.Millisecond
-	checkVerdict(t, c.run(t.Context()), "command probe did not end within 500ms: waiting")
+	checkVerdict(t, c.Run(t.Context()), "command probe did not end within 500ms: waiting")
 	b, err := os.ReadFile(pidFile)
 	if err != nil {
 		t.Fatal(err)
@@ -67,14 +68,14 @@ func TestTimeOutKillsTheGroup(t *testing.T) {
 func TestCommandAndContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	err := shell("probe", "sleep 1000").run(ctx)
+	err := shell("probe", "sleep 1000").Run(ctx)
 	checkVerdict(t, err, "command probe was still running when the deadline came")
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("run = %v; want DeadlineExceeded", err)
 	}
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
-	if err := shell("probe", "sleep 1000").run(stopped); !errors.Is(err, context.Canceled) {
+	if err := shell("probe", "sleep 1000").Run(stopped); !errors.Is(err, context.Canceled) {
 		t.Errorf("run = %v; want context.Canceled", err)
 	}
 }

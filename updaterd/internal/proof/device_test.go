@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/updaterd/updaterd/bootctl"
+	"github.com/updaterd/updaterd/bootctl/durable"
 	"github.com/updaterd/updaterd/bootctl/uboot"
 	"github.com/updaterd/updaterd/bootctl/uboot/ubootmodel"
 	"github.com/updaterd/updaterd/sign"
@@ -58,6 +59,9 @@ type device struct {
 	trials  map[int]int // starts of a version on trial
 	running bootctl.Slot
 	faults  []string // invariants that did not hold
+	// lossy: something is broken, so that records may be lost, and with them where
+	// the data come from, and that a write of the second copy may not have come about.
+	lossy bool
 	// problems are what the daemon reported at its starts.
 	problems []string
 }
@@ -166,6 +170,37 @@ func (r *run) Check(ctx context.Context, alive func()) error {
 		return ctx.Err()
 	}
 	r.d.judge(r.version)
+	return nil
+}
+
+// formFile is what an application keeps: the version in whose form its data are.
+const formFile = "/data/application/form"
+
+// migrate brings the data into the form of the version that runs, by way of one
+// that no version can read. It does no harm the second time.
+func (r *run) migrate(ctx context.Context, m update.Migration) error {
+	d := r.d
+	if whole := (update.Origin{Version: fmt.Sprint(r.version), Sequence: uint64(10 * r.version), BuildID: buildID(r.version)}); m.Slot != r.start.Slot ||
+		m.To.Version != whole.Version || m.To.BuildID != whole.BuildID || !d.lossy && (m.To != whole || m.From.Version == "" || m.From.BuildID == "") {
+		d.fault("9: version %d in slot %s is told %+v", r.version, r.start.Slot, m)
+	}
+	for _, form := range []string{"half ", ""} {
+		time.Sleep(time.Second)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		for i, g := range d.generations(d.m.State()) {
+			if (i == 0 || !d.lossy) && (g.trial || g.primary != r.start.Slot) {
+				d.fault("9: version %d is migrated to, and %v", r.version, g)
+			}
+		}
+		if _, err := durable.MakeDir(d.m, filepath.Dir(formFile), 0o700); err != nil {
+			return err
+		}
+		if err := durable.WriteFile(d.m, formFile, fmt.Appendf(nil, "%s%d", form, r.version), 0o600); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -284,6 +319,7 @@ func (d *device) daemon(r *run, halt func(context.Context, update.Progress)) (*u
 		Compatible: "board", Version: fmt.Sprint(r.version), DataDir: dataDir, Files: d.m, Boot: control,
 		Engine: engine{e, halt}, Health: r, System: r, Deadline: time.Minute,
 	}
+	o.BuildID, o.Migrate = buildID(r.version), r.migrate
 	if d.stores {
 		o.FloorStore = second
 	}

@@ -137,10 +137,33 @@ func (d *device) check(s *medium.State) {
 			}
 		}
 	}
+	if form, ok := s.File(formFile); ok { // 9
+		var version int
+		if _, err := fmt.Sscan(strings.TrimPrefix(string(form), "half "), &version); err != nil || !d.judged[version] {
+			d.fault("9: the data have the form %q, and that version was never judged good", form)
+		}
+		for i, g := range g {
+			if i == 0 || !d.lossy {
+				d.checkForm(s, g, version)
+			}
+		}
+	}
 	for _, dir := range []string{dataDir, second} { // 7
 		if v := int(d.floorIn(s, dir) / 10); v > 1 && !d.judged[v] {
 			d.fault("7: the floor is %d, and version %d was never judged good", 10*v, v)
 		}
+	}
+}
+
+// checkForm: data are migrated to a version only once each copy of the environment
+// leads to it, or to a later one, for good.
+func (d *device) checkForm(s *medium.State, g generation, version int) {
+	confirmed := g.primary
+	if g.trial {
+		confirmed = confirmed.Other()
+	}
+	if v, _ := system(s, confirmed); v < version {
+		d.fault("9: %v: the data have the form of version %d, and slot %s with version %d is the confirmed one", g, version, confirmed, v)
 	}
 }
 

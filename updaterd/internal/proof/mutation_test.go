@@ -4,6 +4,7 @@ package proof
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -90,6 +91,20 @@ var mutations = []mutation{
 		floors := nth(log, 1, func(o medium.Op) bool { return o.Kind == medium.Create && strings.Contains(o.Path, "floors.json") })
 		return move(log, floors, 5, judged)
 	}, "7: "},
+	{"data migrated before commit point 2", func(log []medium.Op) []medium.Op {
+		judged := nth(log, 1, func(o medium.Op) bool { return o.Kind == medium.Mark && strings.HasPrefix(o.Note, "judged") })
+		form := nth(log, 1, func(o medium.Op) bool { return strings.HasPrefix(o.Path, filepath.Dir(formFile)) })
+		return move(log, form, len(log)-form, judged+1)
+	}, "9: "},
+	{"data migrated before the second copy says so", func(log []medium.Op) []medium.Op {
+		judged := nth(log, 1, func(o medium.Op) bool { return o.Kind == medium.Mark && strings.HasPrefix(o.Note, "judged") })
+		commit := judged + nth(log[judged:], 1, envWrite)
+		form := nth(log, 1, func(o medium.Op) bool { return strings.HasPrefix(o.Path, filepath.Dir(formFile)) })
+		return move(log, form, len(log)-form, commit+2)
+	}, "9: "},
+	{"the migration that is due is not on record", drop(func(o medium.Op) bool {
+		return strings.Contains(o.Path+o.To, "data.json")
+	}), "9: "},
 }
 
 // TestTheProofCanFail makes faults on purpose. A proof that does not find them

@@ -91,7 +91,7 @@ func (d *device) live(sc scenario) error {
 func (d *device) life(sc scenario, r *run) (over bool, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	r.end = cancel
+	r.end, d.lossy = cancel, sc.safe
 	u, err := d.daemon(r, func(ctx context.Context, p update.Progress) {
 		if p.Stage == sc.block && p.Done > p.Total/2 {
 			<-ctx.Done()
@@ -118,7 +118,7 @@ func (d *device) life(sc scenario, r *run) (over bool, err error) {
 		switch {
 		case ctx.Err() != nil:
 			return false, nil
-		case s.State == update.StateIdle:
+		case s.State == update.StateIdle && !s.Migrating:
 			next := sc.next(u)
 			if next == 0 {
 				return true, d.verdict(sc, u)
@@ -191,6 +191,9 @@ func (d *device) verdict(sc scenario, u *update.Updater) error {
 	if version, whole := system(state, sc.slot); !whole || outcome == update.Success && version != sc.releases[len(sc.releases)-1] {
 		wrong("slot %s holds version %d (complete: %v)", sc.slot, version, whole)
 	}
+	if form, _ := state.File(formFile); string(form) != d.formAfter(results) {
+		wrong("9: the data have the form %q; want %q", form, d.formAfter(results))
+	}
 	for _, dir := range []string{dataDir, second} {
 		if want := d.floorAfter(results); (dir != second || d.stores) && d.floorIn(state, dir) != want {
 			wrong("the floor in %s is %d; want %d", dir, d.floorIn(state, dir), want)
@@ -211,6 +214,14 @@ func (d *device) floorAfter(results []update.Result) uint64 {
 		}
 	}
 	return 0
+}
+
+// formAfter is the form of the data once all that was confirmed was migrated to.
+func (d *device) formAfter(results []update.Result) string {
+	if v := d.floorAfter(results) / 10; v > 0 {
+		return fmt.Sprint(v)
+	}
+	return ""
 }
 
 // sound is the least that has to be true in the end.

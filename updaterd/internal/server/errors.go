@@ -22,7 +22,7 @@ var names = []string{
 	update.NameBootedSlotUnproven, update.NameBusy, update.NameNoSpace, update.NameNetwork,
 	update.NameOverBudget, update.NameMedium, update.NameSourceChanged, update.NameCancelled,
 	update.NameNotAuthorized, update.NameBadState, update.NameBadArgument, update.NameUnhealthy, update.NameInternal,
-	update.NameReplayed, update.NameExpired, update.NameNotOffered,
+	update.NameReplayed, update.NameExpired, update.NameNotOffered, update.NameNotMigrated,
 }
 
 // ErrBusLost says that the connection to the message bus ended while the

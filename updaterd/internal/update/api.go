@@ -184,6 +184,8 @@ type Snapshot struct {
 	Channel    *ChannelStatus // nil: none is configured
 	// Problems lists, in sentences, what keeps Install from working.
 	Problems []string
+	// Migrating tells that the applications' data are being migrated.
+	Migrating bool
 }
 
 // JobStatus is the job in hand, or the last one.

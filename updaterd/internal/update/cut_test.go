@@ -254,7 +254,7 @@ func (w *world) live(sc scenario, m *machine, e *engine, paused *bool) (u *Updat
 		if ctx.Err() != nil {
 			return u, false, nil
 		}
-		if s.State == StateIdle && s.Last != nil {
+		if s.State == StateIdle && s.Last != nil && !s.Migrating {
 			return u, true, nil
 		}
 		if s.Job != nil && s.Job.Paused {
@@ -314,6 +314,13 @@ func (w *world) verdict(sc scenario, u *Updater) error {
 	want := w.floor
 	if outcome == Success {
 		want = 20
+	}
+	form, d := "1", data{Release: Origin{Version: "1"}}
+	if outcome == Success {
+		form, d = "2", data{Release: Origin{Version: "2", Sequence: 20}}
+	}
+	if w.form != form || u.store.data != d || (w.hooks > 0) != (outcome == Success) || len(w.cutAt) == 0 && w.hooks > 1 {
+		wrong("9: the data are those of version %s, migrated to %d times, on record as %+v", w.form, w.hooks, u.store.data)
 	}
 	for _, p := range u.store.places {
 		if p.held.Sequence != want || u.store.floors.Sequence != want {

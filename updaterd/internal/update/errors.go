@@ -34,6 +34,7 @@ const (
 	NameReplayed            = "Replayed"
 	NameExpired             = "Expired"
 	NameNotOffered          = "NotOffered"
+	NameNotMigrated         = "NotMigrated"
 	NameInternal            = "Internal"
 )
 

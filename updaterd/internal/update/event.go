@@ -35,14 +35,16 @@ const (
 	EventFailed     EventKind = "failed"
 	EventHealthy    EventKind = "healthy"
 	EventUnhealthy  EventKind = "unhealthy" // or past the deadline
-	EventBroke      EventKind = "broke"     // a durable step failed
+	EventMigrated   EventKind = "migrated"
+	EventUnmigrated EventKind = "not migrated"
+	EventBroke      EventKind = "broke" // a durable step failed
 )
 
 // EventKinds lists every kind.
 func EventKinds() []EventKind {
 	return []EventKind{EventInstall, EventPause, EventResume, EventCancel, EventActivate, EventReboot, EventMarkGood,
 		EventMarkBad, EventProgressed, EventDownloaded, EventWritten, EventVerified, EventFailed, EventHealthy,
-		EventUnhealthy, EventBroke}
+		EventUnhealthy, EventMigrated, EventUnmigrated, EventBroke}
 }
 
 // Facts are what the machine is like while an event is handled.
@@ -58,6 +60,10 @@ type Facts struct {
 	Confirmed []bootctl.Slot
 	// MaxAttempts bounds attempts and roll-backs.
 	MaxAttempts int
+	// Due is the migration that was not done yet, if one is, and Migrating tells
+	// that it is being done.
+	Due       *Due
+	Migrating bool
 }
 
 // An Event is what next decides on.
@@ -69,7 +75,8 @@ type Event struct {
 	Mark   int          // progressed: tenths
 	Stats  InstallStats // written
 	Name   string       // failed, broke: stable error name
-	Reason string       // failed, unhealthy, mark bad, broke: a sentence
+	Reason string       // failed, unhealthy, mark bad, not migrated, broke: a sentence
+	Due    *Due         // migrated, not migrated
 	Broke  Effect       // broke: the step
 }
 
@@ -87,6 +94,10 @@ const (
 	DoAllow    EffectKind = "allow"    // take the bundle off the deny-list
 	DoDeny     EffectKind = "deny"     // put the bundle on the deny-list
 	DoCount    EffectKind = "count"    // count a failure of the bundle
+	DoOwe      EffectKind = "owe"      // record that the data have to be migrated to the confirmed release
+	// What came of that.
+	DoMigrated   EffectKind = "migrated"
+	DoUnmigrated EffectKind = "not migrated"
 )
 
 // Steps that may fail without harm.
@@ -105,6 +116,7 @@ const (
 	DoInstall  EffectKind = "write"
 	DoVerify   EffectKind = "verify"
 	DoCheck    EffectKind = "check"
+	DoMigrate  EffectKind = "migrate" // if there is a hook, and one is due
 )
 
 // An Effect is one step, with what it needs.
@@ -112,15 +124,15 @@ type Effect struct {
 	Kind    EffectKind
 	Journal *Journal       // DoJournal
 	Change  bootctl.Change // DoApply
-	Job     *Job           // DoForget to DoCount
+	Job     *Job           // DoForget to DoOwe
 	Result  *Result        // DoReport, DoDeny, DoCount
-	Text    string         // DoAlarm
+	Text    string         // DoAlarm, DoUnmigrated
 }
 
 // durable reports whether the steps after e must not be done if e fails.
 func (e Effect) durable() bool {
 	return slices.Contains([]EffectKind{DoJournal, DoApply, DoForget, DoRemember, DoFloors, DoSlots, DoAllow, DoDeny,
-		DoCount}, e.Kind)
+		DoCount, DoOwe, DoMigrated, DoUnmigrated}, e.Kind)
 }
 
 // String is how tests and docs show an effect.

@@ -20,6 +20,7 @@ const (
 	fileDeny    = "deny.json"
 	fileHistory = "history.jsonl"
 	fileChannel = "channel.json"
+	fileData    = "data.json"
 )
 
 // files is the data directory; the tests cut the power in another one.

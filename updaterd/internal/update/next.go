@@ -32,7 +32,12 @@ func next(j Journal, e Event) (Journal, []Effect, error) {
 	}
 	switch (cell{j.State, e.Kind}) {
 	case cell{StateIdle, EventInstall}:
+		if e.Migrating {
+			return j, nil, badState(j, e)
+		}
 		return begin(j, e)
+	case cell{StateIdle, EventMigrated}, cell{StateIdle, EventUnmigrated}:
+		return settled(j, e)
 
 	case cell{StateDownloading, EventPause}, cell{StateInstalling, EventPause}:
 		if j.Job.Paused {
@@ -159,8 +164,11 @@ func mustRunSource(j Journal, e Event) error {
 func badState(j Journal, e Event) error {
 	switch e.Kind {
 	case EventInstall:
+		if j.State == StateIdle {
+			return errorf(NameBusy, "the data are being migrated to the running release; install again when that is done")
+		}
 		return errorf(NameBusy, "another update is %s; wait for it or cancel it", j.State)
-	case EventProgressed, EventDownloaded, EventWritten, EventVerified, EventFailed, EventHealthy, EventUnhealthy, EventBroke:
+	case EventProgressed, EventDownloaded, EventWritten, EventVerified, EventFailed, EventHealthy, EventUnhealthy, EventMigrated, EventUnmigrated, EventBroke:
 		return errorf(NameInternal, "internal error: %s in state %s", e.Kind, j.State)
 	}
 	hint := ""

@@ -42,7 +42,10 @@ func variants(s State) map[string]Journal {
 	}
 	switch s {
 	case StateIdle:
-		return map[string]Journal{"": {State: s, LastID: 7}}
+		last := Result{Job: 7, Outcome: Success, Message: "slot b is confirmed"}
+		again := last
+		again.Error, again.Message = NameNotMigrated, last.Message+notMigrated+"exited with status 1"
+		return map[string]Journal{"": {State: s, LastID: 7}, "success": {State: s, LastID: 7, Last: &last}, "not migrated": {State: s, LastID: 7, Last: &again}}
 	case StateDownloading, StateInstalling:
 		out := map[string]Journal{"": j(nil), "paused": j(func(j *Job) { j.Paused = true }),
 			"attempt 2": j(func(j *Job) { j.Attempts = 2 })}
@@ -71,12 +74,15 @@ func eventVariants(k EventKind, s State) map[string]Event {
 	with := func(change func(*Event)) Event { x := e; change(&x); return x }
 	unproven := with(func(e *Event) { e.Booted = "" })
 	switch k {
+	case EventMigrated, EventUnmigrated:
+		return map[string]Event{"": with(func(e *Event) { e.Due = &Due{Job: 7, Slot: "b"} }), "of an earlier job": with(func(e *Event) { e.Due = &Due{Job: 6, Slot: "b"} })}
 	case EventInstall:
 		job := testJob()
 		job.ID = 0
 		stream := *job
 		stream.Mode = "stream"
-		return map[string]Event{"store": with(func(e *Event) { e.Job = job }), "stream": with(func(e *Event) { e.Job = &stream })}
+		return map[string]Event{"store": with(func(e *Event) { e.Job = job }), "stream": with(func(e *Event) { e.Job = &stream }),
+			"while migrating": with(func(e *Event) { e.Job = job; e.Migrating = true })}
 	case EventActivate:
 		return map[string]Event{"": e, "fresh": with(func(e *Event) { e.Fresh = true }), "booted slot unproven": unproven}
 	case EventResume, EventCancel, EventDownloaded, EventWritten, EventVerified:

@@ -80,7 +80,10 @@ func (u *Updater) try(ctx context.Context, fx Effect) error {
 	case DoApply:
 		return u.applyPatiently(ctx, fx.Change)
 	case DoForget:
-		return put(s.files, fileSlots, &s.slots, s.slots.without(fx.Job.Target))
+		if err := put(s.files, fileSlots, &s.slots, s.slots.without(fx.Job.Target)); err != nil {
+			return err
+		}
+		return put(s.files, fileData, &s.data, s.data.without(fx.Job.Target))
 	case DoRemember:
 		return put(s.files, fileSlots, &s.slots, s.slots.confirmed(fx.Job.Target))
 	case DoFloors:
@@ -91,6 +94,12 @@ func (u *Updater) try(ctx context.Context, fx Effect) error {
 		return put(s.files, fileDeny, &s.deny, s.deny.without(fx.Job.Digest))
 	case DoDeny, DoCount:
 		return put(s.files, fileDeny, &s.deny, s.deny.with(fx.Job, fx.Kind == DoDeny, fx.Result.Message, fx.Result.Time))
+	case DoOwe:
+		return u.owe(fx.Job)
+	case DoMigrated:
+		return put(s.files, fileData, &s.data, s.data.migrated())
+	case DoUnmigrated:
+		return put(s.files, fileData, &s.data, s.data.unmigrated(fx.Text))
 	case DoReport:
 		return s.report(*fx.Result)
 	case DoClean:
@@ -105,6 +114,10 @@ func (u *Updater) try(ctx context.Context, fx Effect) error {
 		return u.o.System.Reboot(ctx)
 	case DoDownload, DoInstall, DoVerify, DoCheck:
 		u.begin(ctx, fx.Kind)
+	case DoMigrate:
+		if u.o.Migrate != nil && s.data.Due != nil {
+			u.begin(ctx, fx.Kind)
+		}
 	default:
 		return fmt.Errorf("internal error: effect %q", fx.Kind)
 	}

@@ -64,10 +64,10 @@ func reconcileIdle(j Journal, f Facts) Plan {
 	switch {
 	case f.steady(booted):
 		if slices.Contains(f.Confirmed, booted) {
-			return Plan{Rule: "idle", Journal: j}
+			return Plan{Rule: "idle", Journal: j, Effects: f.owed()}
 		}
 		job := Job{Target: booted}
-		return Plan{Rule: "idle", Journal: j, Effects: []Effect{{Kind: DoRemember, Job: &job}}}
+		return Plan{Rule: "idle", Journal: j, Effects: append([]Effect{{Kind: DoRemember, Job: &job}}, f.owed()...)}
 	case f.onTrial(booted):
 		// The journal was lost, or somebody else began the trial: it still has to
 		// be judged, or the bootloader would fall back from a good system.

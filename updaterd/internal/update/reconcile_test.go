@@ -47,6 +47,7 @@ var product = []dimension{
 	{"primary", []string{"source", "target"}},
 	{"bad", []string{"none", "source", "target", "both"}},
 	{"boot id", []string{"same", "other"}},
+	{"migration", []string{"none due", "due", "due in the other slot"}},
 }
 
 type row []string // one value of each dimension
@@ -97,6 +98,12 @@ func (r row) facts() Facts {
 	}
 	if r[5] == "other" {
 		f.BootID = "boot-2"
+	}
+	switch r[6] {
+	case "due":
+		f.Due = &Due{Job: 7, Slot: f.Booted}
+	case "due in the other slot":
+		f.Due = &Due{Job: 7, Slot: f.Booted.Other()}
 	}
 	return f
 }
@@ -200,6 +207,10 @@ func checkPlan(t fataler, what string, j Journal, f Facts, p Plan) {
 			if !boot.Trial || boot.Primary != f.Booted {
 				t.Errorf("%s: judges a slot that is not on trial", what)
 			}
+		case DoMigrate:
+			if boot.Trial || boot.Primary != f.Booted || boot.IsBad(f.Booted) || j.State == StateIdle && (f.Due == nil || f.Due.Slot != f.Booted) {
+				t.Errorf("%s: migrates to what is not confirmed", what)
+			}
 		case DoReboot:
 			if boot.Primary == f.Booted && boot.Trial {
 				t.Errorf("%s: reboots for nothing", what)
@@ -250,7 +261,8 @@ func checkRepeat(t fataler, what string, j Journal, f Facts, p Plan) {
 					facts.Boot = changed(facts.Boot, fx.Change)
 				}
 			}
-			if again = Reconcile(again.Journal, facts); len(again.Effects) == 0 || again.Journal.State != StateIdle {
+			again = Reconcile(again.Journal, facts)
+			if rests := len(again.Effects) == 0 || again.Effects[0].Kind == DoMigrate; rests || again.Journal.State != StateIdle {
 				again = last
 				break
 			}

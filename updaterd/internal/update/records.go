@@ -173,6 +173,7 @@ type store struct {
 	floors   floors       // the highest of all places
 	slots    slots
 	deny     denyList
+	data     data
 	channels channels  // what was seen last, wherever that is kept
 	spare    channels  // what the second store has of it
 	checked  time.Time // that of the channel record which was written last in this life
@@ -198,6 +199,7 @@ func (s *store) load() Journal {
 	s.loadFloors()
 	note(loadInto(s.files, fileSlots, &s.slots))
 	note(loadInto(s.files, fileDeny, &s.deny))
+	note(loadInto(s.files, fileData, &s.data))
 	note(loadInto(s.files, fileChannel, &s.channels))
 	if s.second != nil {
 		if problem := loadInto(s.second, fileChannel, &s.spare); problem != "" {

@@ -167,7 +167,7 @@ func (u *Updater) canaryError() error {
 
 // admissible tells why no update may begin now.
 func (u *Updater) admissible() error {
-	if u.j.State != StateIdle {
+	if u.j.State != StateIdle || u.migrating() != "" {
 		return badState(u.j, Event{Kind: EventInstall})
 	}
 	u.refresh()

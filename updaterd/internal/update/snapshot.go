@@ -60,7 +60,7 @@ func (u *Updater) Waiting(why error) {
 // publish shows what the loop knows to those outside it.
 func (u *Updater) publish() {
 	s := Snapshot{State: u.j.State, Compatible: u.o.Compatible, DeviceID: u.o.DeviceID, Groups: u.o.Groups, Version: u.o.Version, Booted: u.booted,
-		Target: u.booted.Other(), Slots: slices.Clone(u.store.slots.Records), Floors: u.effective(), Problems: u.allProblems()}
+		Target: u.booted.Other(), Slots: slices.Clone(u.store.slots.Records), Floors: u.effective(), Problems: u.allProblems(), Migrating: u.migrating() != ""}
 	if u.statusErr == nil {
 		b := u.status
 		s.Primary, s.Trial, s.TriesLeft, s.Bad = b.Primary, b.Trial, b.TriesLeft, slices.Clone(b.Bad)
@@ -114,6 +114,9 @@ func (u *Updater) allProblems() []string {
 		if err := u.canaryError(); err != nil {
 			out = append(out, err.Error())
 		}
+	}
+	if m := u.migrating(); m != "" {
+		out = append(out, m)
 	}
 	out = append(out, u.store.problems...)
 	if u.problem != "" {

@@ -20,6 +20,7 @@ type Options struct {
 	DeviceID   string // which one it is, "" if that is not known
 	Groups     []string
 	Version    string // of the booted system, if known
+	BuildID    string // likewise
 	DataDir    string // where the journal and the records are
 	FloorStore string // a directory elsewhere, for another copy of the floors; "": none
 
@@ -44,6 +45,10 @@ type Options struct {
 	// Restore writes the boot environment anew from defaults, with a change made
 	// to them, after all its copies were lost. nil: that is left to a person.
 	Restore func(bootctl.Change) error
+	// Migrate brings the applications' data into the form of a release that was just
+	// confirmed. It is called until it has returned nil once for each, and again
+	// after a power cut in it. nil: nothing is to be done.
+	Migrate func(ctx context.Context, m Migration) error
 }
 
 func (o *Options) validate() error {
@@ -198,6 +203,7 @@ func (u *Updater) start(ctx context.Context) {
 		u.o.Log.Error("reconcile", "rule", plan.Rule, "err", err)
 	}
 	u.problem = plan.Problem
+	u.belong()
 	u.publish()
 }
 
@@ -225,8 +231,13 @@ func (u *Updater) refresh() { u.status, u.statusErr = u.o.Boot.Status() }
 
 // facts is what the machine is like now.
 func (u *Updater) facts() Facts {
-	return Facts{Now: u.now(), BootID: u.o.System.BootID(), Booted: u.booted, Boot: u.status,
-		Unreadable: u.statusErr != nil, Confirmed: u.store.slots.Confirmed, MaxAttempts: u.o.MaxAttempts}
+	f := Facts{Now: u.now(), BootID: u.o.System.BootID(), Booted: u.booted, Boot: u.status,
+		Unreadable: u.statusErr != nil, Confirmed: u.store.slots.Confirmed, MaxAttempts: u.o.MaxAttempts,
+		Migrating: u.migrating() != ""}
+	if u.o.Migrate != nil {
+		f.Due = u.store.data.Due
+	}
+	return f
 }
 
 // now is what [Updater.Now] is to others, in whole seconds.

@@ -65,8 +65,12 @@ func confirm(j Journal, f Facts) (Journal, []Effect) {
 		{Kind: DoFloors, Job: &job},
 		{Kind: DoSlots, Job: &job},
 		{Kind: DoAllow, Job: &job},
+		{Kind: DoOwe, Job: &job}, // in time for a cut before the migration has begun
 	}
-	return closed(j, r, append(first, do(DoClean), do(DoSettle)))
+	j, effects := closed(j, r, append(first, do(DoClean), do(DoSettle)))
+	// After the journal, and so after commit point 2: no system that is given up
+	// has migrated anything.
+	return j, append(effects, do(DoMigrate))
 }
 
 // rollback is the change that sends the device back to the source.

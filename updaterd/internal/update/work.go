@@ -12,6 +12,7 @@ import (
 
 // work is what goes on beside the loop: at most one thing at a time.
 type work struct {
+	kind    EffectKind
 	cancel  context.CancelFunc
 	outcome chan Event    // progress, then one end
 	done    chan struct{} // its goroutine has returned
@@ -24,13 +25,17 @@ type work struct {
 func (u *Updater) begin(parent context.Context, kind EffectKind) {
 	u.stop()
 	ctx, cancel := context.WithCancel(parent)
-	w := &work{cancel: cancel, outcome: make(chan Event), done: make(chan struct{}), handled: make(chan struct{})}
+	w := &work{kind: kind, cancel: cancel, outcome: make(chan Event), done: make(chan struct{}), handled: make(chan struct{})}
 	u.work = w
 	var run func(context.Context) Event
-	if kind == DoCheck {
+	switch kind {
+	case DoCheck:
 		u.o.Watchdog.Trial()
 		run = u.judge
-	} else {
+	case DoMigrate:
+		due := u.store.data
+		run = func(ctx context.Context) Event { return u.migrate(ctx, due) }
+	default:
 		job, release := *u.j.Job, u.release
 		u.meter.start(stageOf(kind))
 		run = func(ctx context.Context) Event { return u.toil(ctx, kind, job, release, w) }

@@ -52,6 +52,8 @@ type world struct {
 	selected bootctl.Slot // by the switch
 	running  bootctl.Slot
 	reboots  int
+	form     string // version whose form the applications' data have
+	hooks    int    // how often the migration was begun
 }
 
 // content is what a slot holds: chunk 0 makes it bootable.
@@ -71,7 +73,7 @@ func newWorldOf(scheme string) *world {
 		slots:  map[bootctl.Slot]*content{"a": {[4]string{"1", "1", "1", "1"}}, "b": {[4]string{"0", "0", "0", "0"}}},
 		stored: map[string]bool{}, data: map[string][]byte{},
 		good:   map[string]string{"0": "healthy", "1": "healthy", "2": "healthy"},
-		starts: map[string]int{}, judged: map[string]bool{}, sure: map[string]bool{"1": true}, lastSure: "a", selected: "a",
+		starts: map[string]int{}, judged: map[string]bool{}, sure: map[string]bool{"1": true}, lastSure: "a", selected: "a", form: "1",
 	}
 	env := ubootmodel.Factory("a")
 	if scheme == uboot.Bootorder {
@@ -172,6 +174,9 @@ func (w *world) check(when string) {
 		w.sure[w.slots[now.Primary].chunks[0]] = true
 	}
 	w.was = now
+	if !w.sure[strings.TrimPrefix(w.form, "half ")] {
+		w.fault("9: %s: the data are those of version %s, which is not confirmed", when, w.form)
+	}
 	for _, place := range []map[string][]byte{w.data, w.second} { // 7
 		b, ok := place[fileFloors]
 		var f floors
@@ -449,6 +454,36 @@ func (m *machine) Check(ctx context.Context, alive func()) error {
 	return nil
 }
 
+// migrate brings the data into the form of the version that runs, in two steps.
+func (m *machine) migrate(ctx context.Context, to Migration) error {
+	w := m.w
+	w.mu.Lock()
+	w.hooks++
+	for _, g := range w.generations() { // the one that is stale, too
+		if g.Trial || g.Primary != m.start.Slot || g.IsBad(m.start.Slot) {
+			w.fault("9: version %s is migrated to while the environment says %+v", m.version, g)
+		}
+	}
+	if to.From.Version != "1" || to.To.Version != m.version || to.To.Sequence != 20 || to.Slot != m.start.Slot {
+		w.fault("9: version %s is told %+v", m.version, to)
+	}
+	w.mu.Unlock()
+	for _, form := range []string{"half " + m.version, m.version} {
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := w.step("data: " + form); err != nil {
+			return err
+		}
+		w.mu.Lock()
+		w.form = form
+		w.mu.Unlock()
+	}
+	return nil
+}
+
 func (m *machine) Trial()   { m.trial++ }
 func (m *machine) Alive()   {}
 func (m *machine) Settled() { m.trial-- }
@@ -480,7 +515,8 @@ func (w *world) boot() (*machine, error) {
 
 func (w *world) options(m *machine, e *engine) Options {
 	return Options{Compatible: "board", Version: m.version, DataDir: "/nonexistent", Boot: w.switched(m), Engine: e,
-		Health: m, Watchdog: m, System: m, Deadline: time.Minute, WaiveEnvID: w.waive}
+		Health: m, Watchdog: m, System: m, Deadline: time.Minute, WaiveEnvID: w.waive,
+		Migrate: m.migrate}
 }
 
 // copyOf is a copy of the world as it is, for a cut in it.
