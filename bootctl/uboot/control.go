@@ -31,6 +31,9 @@ const DefaultConfig = "/etc/fw_env.config"
 type Control struct {
 	store  Store
 	scheme Scheme
+	// unsure is the copy, plus 1, whose last write failed: it may be read and not be
+	// on the medium yet. Only who keeps others out looks at it.
+	unsure int
 }
 
 var _ bootctl.Control = (*Control)(nil)
@@ -118,6 +121,13 @@ func (c *Control) Update(both bool, change func(*Env) error) error {
 	next := s.env.Clone()
 	if err := change(next); err != nil {
 		return err
+	}
+	// A copy in force whose flush failed is written once more where it is, while the
+	// other one is intact: to find it there is no proof that it stays there.
+	if c.unsure == s.current+1 {
+		if err := c.rewrite(s); err != nil {
+			return err
+		}
 	}
 	if !next.Same(s.env) {
 		if err := c.write(s, next); err != nil {
@@ -234,8 +244,22 @@ func (c *Control) write(s state, env *Env) error {
 	return nil
 }
 
+// rewrite writes the copy in force as it is.
+func (c *Control) rewrite(s state) error {
+	size, n := c.store.Geometry()
+	image, err := EncodeCopy(s.env, s.flag, size, n == 2)
+	if err == nil {
+		err = c.put(s.current, image)
+	}
+	if err != nil {
+		return fmt.Errorf("write boot environment again: %w", err)
+	}
+	return nil
+}
+
 // put writes one copy and reads it back.
 func (c *Control) put(i int, image []byte) error {
+	c.unsure = i + 1
 	if err := c.store.WriteCopy(i, image); err != nil {
 		return err
 	}
@@ -246,6 +270,7 @@ func (c *Control) put(i int, image []byte) error {
 	if !bytes.Equal(back, image) {
 		return fmt.Errorf("%s holds something else than what was written and synced: the medium is failing or write-protected", c.store.Where(i))
 	}
+	c.unsure = 0
 	return nil
 }
 

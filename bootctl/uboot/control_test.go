@@ -333,6 +333,43 @@ func TestReadsBack(t *testing.T) {
 	}
 }
 
+// unflushed takes what is written and fails to flush it, so often.
+type unflushed struct {
+	*ubootmodel.Memory
+	times  int
+	copies []int // in the order of writing
+}
+
+func (u *unflushed) WriteCopy(i int, image []byte) error {
+	u.copies = append(u.copies, i)
+	if err := u.Memory.WriteCopy(i, image); err != nil {
+		return err
+	}
+	if u.times--; u.times >= 0 {
+		return errors.New("flush: input/output error")
+	}
+	return nil
+}
+
+// A change that was written and not flushed is not there already: it is written
+// again where it is, until that works, and the other copy is left alone.
+func TestWritesAgainWhatWasNotFlushed(t *testing.T) {
+	u := &unflushed{Memory: medium(t, 2, nil), times: 2}
+	c := uboot.New(u)
+	change := bootctl.Change{Primary: "b"}
+	for try := range 4 {
+		if err := c.Apply(change); (err != nil) != (try < 2) {
+			t.Errorf("try %d = %v", try, err)
+		}
+	}
+	if len(u.copies) != 3 || u.copies[1] != u.copies[0] || u.copies[2] != u.copies[0] {
+		t.Errorf("copies %v were written; want one of them three times", u.copies)
+	}
+	if got := vars(t, u)["boot_slot"]; got != "b" {
+		t.Errorf("boot_slot=%s", got)
+	}
+}
+
 // Random changes do what their fields say, and never touch other variables.
 func TestApplyProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
