@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Turns an image recipe into a signed bundle, beside the image in DEPLOY_DIR_IMAGE:
+#
+#     inherit core-image updaterd-bundle
+#     UPDATERD_KEY = "/path/to/release.key"
+#     UPDATERD_VERSION = "2.0"
+#     UPDATERD_SEQUENCE = "7"
+#     UPDATERD_DELTA_FROM = "/path/to/releases/*.upb"
+#
+# The same image, options and time give the same bytes, the signature apart.
+
+# --- What there is to decide -------------------------------------------------
+
+# What kind of device this is for; the same goes into updaterd-conf.
+UPDATERD_COMPATIBLE ?= "${MACHINE}"
+# A label for people, and the number that orders releases: each must have a higher one.
+UPDATERD_VERSION ?= "${DISTRO_VERSION}"
+UPDATERD_SEQUENCE ?= ""
+# Seconds since 1970: the time of the release, such as that of its commit.
+UPDATERD_CREATED ?= "${REPRODUCIBLE_TIMESTAMP_ROOTFS}"
+
+# Where the keys live that sign: absolute paths, or URIs of tokens and key services
+# (docs/signing.md). Blanks separate them; a URI with a blank writes it as %20.
+UPDATERD_KEY ?= ""
+# A file whose first line is the passphrase of the keys, or the PIN of the token.
+UPDATERD_KEY_PASSPHRASE_FILE ?= ""
+# Names of variables to hand to what signs, such as VAULT_TOKEN; they must be let
+# in by BB_ENV_PASSTHROUGH_ADDITIONS, and never count as a change.
+UPDATERD_KEY_ENV ?= ""
+# "1": leave the bundle unsigned, for another machine to sign.
+UPDATERD_UNSIGNED ?= "0"
+
+# Earlier deployments to make deltas from: absolute paths of images or bundles, which
+# may be patterns, each with "CLASS=" before it unless it is for rootfs.
+UPDATERD_DELTA_FROM ?= ""
+# A directory of public keys, if an earlier bundle was signed with others than now.
+UPDATERD_DELTA_KEYRING ?= ""
+
+# The images: CLASS=FILE. The type must be raw: not compressed.
+UPDATERD_FSTYPE ?= "ext4"
+UPDATERD_IMAGES ?= "rootfs=${DEPLOY_DIR_IMAGE}/${IMAGE_LINK_NAME}.${UPDATERD_FSTYPE}"
+# More options of "updater-bundle create", such as "--blocks --channel stable".
+UPDATERD_BUNDLE_ARGS ?= ""
+
+UPDATERD_BUNDLE_NAME ?= "${IMAGE_LINK_NAME}-${UPDATERD_VERSION}"
+
+# The device of the partition for data, which is mounted on /data; "": somebody else mounts it.
+UPDATERD_DATA_DEVICE ?= "/dev/disk/by-partlabel/data"
+
+# For the layouts of disks (wic/updaterd-ab*.wks.in): the sizes, and where the copies
+# of U-Boot's environment are.
+UPDATERD_SLOT_SIZE ?= "512M"
+UPDATERD_DATA_SIZE ?= "256M"
+UPDATERD_ENV_OFFSET ?= "1024K"
+UPDATERD_ENV_OFFSET_REDUND ?= "1056K"
+
+# --- The image ---------------------------------------------------------------
+
+IMAGE_FEATURES += "updaterd"
+IMAGE_FSTYPES:append = " ${UPDATERD_FSTYPE}"
+# A disk for the factory is made from the same image.
+IMAGE_TYPEDEP:wic:append = " ${UPDATERD_FSTYPE}"
+
+# Slots are compared, and deltas made, in blocks of 4096 bytes.
+IMAGE_ROOTFS_ALIGNMENT = "4"
+# Nothing of an ext4 is random: what did not change has the same bytes in the next
+# release. A slot is mounted read-only, so a journal would only cost room.
+UPDATERD_EXT4_UUID ?= "d8b33ec8-a4f3-4c8f-93d5-9a7c5a1d1a3e"
+EXTRA_IMAGECMD:ext4 = "-i 4096 -b 4096 -O ^has_journal -U ${UPDATERD_EXT4_UUID} -E hash_seed=${UPDATERD_EXT4_UUID},lazy_itable_init=0"
+# What mke2fs and e2fsck take for now.
+export E2FSPROGS_FAKE_TIME = "${UPDATERD_CREATED}"
+export E2FSCK_TIME = "${UPDATERD_CREATED}"
+
+ROOTFS_POSTPROCESS_COMMAND += "updaterd_release updaterd_data"
+
+# A device finds out which release its factory slot holds, and so which delta fits,
+# by the build id.
+updaterd_release() {
+    for file in ${IMAGE_ROOTFS}${nonarch_libdir}/os-release ${IMAGE_ROOTFS}${sysconfdir}/os-release; do
+        if [ -f "$file" ] && [ ! -L "$file" ]; then
+            sed -i -e '/^BUILD_ID=/d' -e '/^IMAGE_VERSION=/d' "$file"
+            echo 'IMAGE_VERSION="${UPDATERD_VERSION}"' >> "$file"
+            echo 'BUILD_ID="${IMAGE_BASENAME}-${UPDATERD_VERSION}-${UPDATERD_SEQUENCE}"' >> "$file"
+        fi
+    done
+}
+
+updaterd_data() {
+    if [ -n "${UPDATERD_DATA_DEVICE}" ]; then
+        install -d -m 0755 ${IMAGE_ROOTFS}/data
+        if ! grep -qs '[[:space:]]/data[[:space:]]' ${IMAGE_ROOTFS}${sysconfdir}/fstab; then
+            echo '${UPDATERD_DATA_DEVICE} /data ext4 rw,nosuid,nodev,noatime 0 2' >> ${IMAGE_ROOTFS}${sysconfdir}/fstab
+        fi
+    fi
+}
+
+# --- The bundle --------------------------------------------------------------
+
+def updaterd_key_files(d):
+    """Returns the keys that are files, and the file with the passphrase."""
+    keys = [k for k in (d.getVar('UPDATERD_KEY') or '').split() if k.startswith('/')]
+    return keys + (d.getVar('UPDATERD_KEY_PASSPHRASE_FILE') or '').split()
+
+def updaterd_sources(d):
+    """Returns (class, path or pattern) of each earlier deployment."""
+    sources = []
+    for source in (d.getVar('UPDATERD_DELTA_FROM') or '').split():
+        name, equals, path = source.partition('=')
+        if not equals or '/' in name:
+            name, path = 'rootfs', source
+        sources.append((name, path))
+    return sources
+
+def updaterd_checksums(d):
+    """What is not made by a task, but makes another bundle when it changes."""
+    paths = updaterd_key_files(d) + [path for _, path in updaterd_sources(d)]
+    paths += (d.getVar('UPDATERD_DELTA_KEYRING') or '').split()
+    return ' '.join('%s:%s' % (p, '*' in p or os.path.exists(p)) for p in paths)
+
+python do_updaterd_bundle() {
+    import glob, subprocess
+
+    def fail(text):
+        bb.fatal('%s: %s' % (d.getVar('PN'), text))
+
+    keys = (d.getVar('UPDATERD_KEY') or '').split()
+    unsigned = bb.utils.to_boolean(d.getVar('UPDATERD_UNSIGNED'))
+    if not keys and not unsigned:
+        fail('UPDATERD_KEY is not set, so there is nothing to sign the bundle with. Set it to the absolute path of a '
+             'private key ("updater-sign keygen" makes one), to the URI of one, or set UPDATERD_UNSIGNED = "1".')
+    for key in keys:
+        if not key.startswith('/') and ':' not in key:
+            fail('UPDATERD_KEY is "%s", which is neither an absolute path nor a URI.' % key)
+    for path in updaterd_key_files(d):
+        if not os.path.isfile(path):
+            fail('%s is not there; UPDATERD_KEY and UPDATERD_KEY_PASSPHRASE_FILE name it.' % path)
+    sequence = d.getVar('UPDATERD_SEQUENCE') or ''
+    if not sequence.isdigit():
+        fail('UPDATERD_SEQUENCE is "%s". Set it to a whole number that is higher with each release, such as the number '
+             'of the build: a device installs no release with a lower one.' % sequence)
+
+    args = ['updater-bundle', 'create', '--version', d.getVar('UPDATERD_VERSION'),
+            '--sequence', sequence, '--created', d.getVar('UPDATERD_CREATED')]
+    for name in d.getVar('UPDATERD_COMPATIBLE').split():
+        args += ['--compatible', name]
+    for image in d.getVar('UPDATERD_IMAGES').split():
+        if not os.path.isfile(image.partition('=')[2]):
+            fail('UPDATERD_IMAGES names %s, which is not there. Let do_updaterd_bundle[depends] name the task that '
+                 'makes it.' % image)
+        args += ['--image', image]
+    for name, pattern in updaterd_sources(d):
+        found = sorted(glob.glob(pattern))
+        # An empty directory of releases is how the first one begins.
+        if not found and not glob.has_magic(pattern):
+            fail('UPDATERD_DELTA_FROM names %s, which is not there.' % pattern)
+        for path in found:
+            args += ['--delta-from', '%s=%s' % (name, path)]
+    keyring = d.getVar('UPDATERD_DELTA_KEYRING')
+    if keyring:
+        args += ['--keyring', keyring]
+    passphrase = d.getVar('UPDATERD_KEY_PASSPHRASE_FILE')
+    if passphrase:
+        args += ['--passphrase-file', passphrase]
+    if unsigned:
+        args += ['--unsigned']
+    else:
+        for key in keys:
+            args += ['--key', key]
+    args += (d.getVar('UPDATERD_BUNDLE_ARGS') or '').split()
+    deploy = d.getVar('UPDATERD_DEPLOYDIR')
+    name = d.getVar('UPDATERD_BUNDLE_NAME') + '.upb'
+    args += ['-o', os.path.join(deploy, name)]
+
+    env = dict(os.environ, PATH=d.getVar('PATH'), TMPDIR=d.getVar('T'))
+    for variable in (d.getVar('UPDATERD_KEY_ENV') or '').split():
+        value = d.getVar(variable)
+        if value is None:
+            fail('UPDATERD_KEY_ENV names %s, which is not set; BB_ENV_PASSTHROUGH_ADDITIONS lets it in.' % variable)
+        env[variable] = value
+    bb.note(' '.join(args))
+    done = subprocess.run(args, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        fail('"%s" failed:\n%s' % (' '.join(args), done.stdout))
+    bb.plain(done.stdout.strip())
+
+    link = os.path.join(deploy, d.getVar('IMAGE_LINK_NAME') + '.upb')
+    if os.path.basename(link) != name:
+        os.symlink(name, link)
+}
+# Variables that it reads under names that are not written out in it.
+do_updaterd_bundle[vardeps] += "UPDATERD_IMAGES UPDATERD_VERSION UPDATERD_CREATED UPDATERD_COMPATIBLE UPDATERD_BUNDLE_NAME IMAGE_LINK_NAME"
+do_updaterd_bundle[vardepsexclude] += "DATETIME ${UPDATERD_KEY_ENV}"
+do_updaterd_bundle[file-checksums] += "${@updaterd_checksums(d)}"
+do_updaterd_bundle[depends] += "updaterd-tools-native:do_populate_sysroot"
+do_updaterd_bundle[cleandirs] = "${UPDATERD_DEPLOYDIR}"
+do_updaterd_bundle[dirs] = "${UPDATERD_DEPLOYDIR}"
+
+UPDATERD_DEPLOYDIR = "${WORKDIR}/deploy-${PN}-updaterd-bundle"
+
+SSTATETASKS += "do_updaterd_bundle"
+# Like the image, it is large, made anew in no time, and not to be signed by who may read a cache.
+SSTATE_SKIP_CREATION:task-updaterd-bundle = "1"
+do_updaterd_bundle[sstate-inputdirs] = "${UPDATERD_DEPLOYDIR}"
+do_updaterd_bundle[sstate-outputdirs] = "${DEPLOY_DIR_IMAGE}"
+do_updaterd_bundle[stamp-extra-info] = "${MACHINE_ARCH}"
+
+python do_updaterd_bundle_setscene() {
+    sstate_setscene(d)
+}
+addtask do_updaterd_bundle_setscene
+addtask do_updaterd_bundle after do_image_complete before do_build
+
+python() {
+    # A service that holds the key is asked over the network; nothing else here needs one.
+    if any('://' in key for key in (d.getVar('UPDATERD_KEY') or '').split()) and \
+            not bb.utils.to_boolean(d.getVar('UPDATERD_UNSIGNED')):
+        d.setVarFlag('do_updaterd_bundle', 'network', '1')
+}
