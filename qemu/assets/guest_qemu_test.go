@@ -196,7 +196,8 @@ func TestFallBack(t *testing.T) {
 }
 
 // TestEmptySlots boots what cannot be booted: an empty primary slot falls to the
-// other one, a bad slot is not started, and with nothing left the board resets.
+// other one, a bad slot is not started, and with nothing left the board resets. A
+// kernel is started without an initramfs if the board has none.
 func TestEmptySlots(t *testing.T) {
 	b := builder(t)
 	good := rootFS(t, b, assets.Root{Flavour: assets.Small, Version: "1.0"})
@@ -213,6 +214,12 @@ func TestEmptySlots(t *testing.T) {
 	expect(ctx, t, dev, "slot b is marked bad, not started")
 	expect(ctx, t, dev, "no slot can be started, reset in 5 seconds")
 	expect(ctx, t, dev, "slot a is marked bad, not started")
+	dev.Close()
+
+	// A board may have no initramfs; this one's kernel needs it, and says so.
+	dev = boot(t, b, assets.Disk{Flavour: assets.Small, SlotA: good, Env: map[string]string{"boot_initrd": ""}})
+	expect(ctx, t, dev, "starting slot a")
+	expect(ctx, t, dev, "Unable to mount root fs")
 }
 
 func expect(ctx context.Context, t *testing.T, dev *device.Device, text string) {
