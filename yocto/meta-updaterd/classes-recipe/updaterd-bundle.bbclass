@@ -13,60 +13,62 @@
 # --- What there is to decide -------------------------------------------------
 
 # What kind of device this is for; the same goes into updaterd-conf.
-UPDATERD_COMPATIBLE ?= "${MACHINE}"
+UPDATERD_COMPATIBLE ??= "${MACHINE}"
 # A label for people, and the number that orders releases: each must have a higher one.
-UPDATERD_VERSION ?= "${DISTRO_VERSION}"
-UPDATERD_SEQUENCE ?= ""
+UPDATERD_VERSION ??= "${DISTRO_VERSION}"
+UPDATERD_SEQUENCE ??= ""
 # Seconds since 1970: the time of the release, such as that of its commit.
-UPDATERD_CREATED ?= "${REPRODUCIBLE_TIMESTAMP_ROOTFS}"
+UPDATERD_CREATED ??= "${REPRODUCIBLE_TIMESTAMP_ROOTFS}"
 
 # Where the keys live that sign: absolute paths, or URIs of tokens and key services
 # (docs/signing.md). Blanks separate them; a URI with a blank writes it as %20.
-UPDATERD_KEY ?= ""
+UPDATERD_KEY ??= ""
 # A file whose first line is the passphrase of the keys, or the PIN of the token.
-UPDATERD_KEY_PASSPHRASE_FILE ?= ""
+UPDATERD_KEY_PASSPHRASE_FILE ??= ""
 # Names of variables to hand to what signs, such as VAULT_TOKEN; they must be let
 # in by BB_ENV_PASSTHROUGH_ADDITIONS, and never count as a change.
-UPDATERD_KEY_ENV ?= ""
+UPDATERD_KEY_ENV ??= ""
 # "1": leave the bundle unsigned, for another machine to sign.
-UPDATERD_UNSIGNED ?= "0"
+UPDATERD_UNSIGNED ??= "0"
 
 # Earlier deployments to make deltas from: absolute paths of images or bundles, which
 # may be patterns, each with "CLASS=" before it unless it is for rootfs.
-UPDATERD_DELTA_FROM ?= ""
+UPDATERD_DELTA_FROM ??= ""
 # A directory of public keys, if an earlier bundle was signed with others than now.
-UPDATERD_DELTA_KEYRING ?= ""
+UPDATERD_DELTA_KEYRING ??= ""
 
 # The images: CLASS=FILE. The type must be raw: not compressed.
-UPDATERD_FSTYPE ?= "ext4"
-UPDATERD_IMAGES ?= "rootfs=${DEPLOY_DIR_IMAGE}/${IMAGE_LINK_NAME}.${UPDATERD_FSTYPE}"
+UPDATERD_FSTYPE ??= "ext4"
+UPDATERD_IMAGES ??= "rootfs=${DEPLOY_DIR_IMAGE}/${IMAGE_LINK_NAME}.${UPDATERD_FSTYPE}"
 # More options of "updater-bundle create", such as "--blocks --channel stable".
-UPDATERD_BUNDLE_ARGS ?= ""
+UPDATERD_BUNDLE_ARGS ??= ""
 
-UPDATERD_BUNDLE_NAME ?= "${IMAGE_LINK_NAME}-${UPDATERD_VERSION}"
+UPDATERD_BUNDLE_NAME ??= "${IMAGE_LINK_NAME}-${UPDATERD_VERSION}"
 
 # The device of the partition for data, which is mounted on /data; "": somebody else mounts it.
-UPDATERD_DATA_DEVICE ?= "/dev/disk/by-partlabel/data"
+UPDATERD_DATA_DEVICE ??= "/dev/disk/by-partlabel/data"
 
-# For the layouts of disks (wic/updaterd-ab*.wks.in): the sizes, and where the copies
+# For the layouts of disks (files/wic/updaterd-ab*.wks.in): the sizes, and where the copies
 # of U-Boot's environment are.
-UPDATERD_SLOT_SIZE ?= "512M"
-UPDATERD_DATA_SIZE ?= "256M"
-UPDATERD_ENV_OFFSET ?= "1024K"
-UPDATERD_ENV_OFFSET_REDUND ?= "1056K"
+UPDATERD_SLOT_SIZE ??= "512M"
+UPDATERD_DATA_SIZE ??= "256M"
+UPDATERD_ENV_OFFSET ??= "1024K"
+UPDATERD_ENV_OFFSET_REDUND ??= "1056K"
 
 # --- The image ---------------------------------------------------------------
 
 IMAGE_FEATURES += "updaterd"
 IMAGE_FSTYPES:append = " ${UPDATERD_FSTYPE}"
-# A disk for the factory is made from the same image.
+# A disk for the factory is made from the same image. Layouts lie in files/wic, which
+# scarthgap does not look into by itself, and later series refuse to find in wic.
 IMAGE_TYPEDEP:wic:append = " ${UPDATERD_FSTYPE}"
+WKS_SEARCH_PATH:append = ":${@':'.join(p + '/files/wic' for p in d.getVar('BBPATH').split(':'))}"
 
 # Slots are compared, and deltas made, in blocks of 4096 bytes.
 IMAGE_ROOTFS_ALIGNMENT = "4"
 # Nothing of an ext4 is random: what did not change has the same bytes in the next
 # release. A slot is mounted read-only, so a journal would only cost room.
-UPDATERD_EXT4_UUID ?= "d8b33ec8-a4f3-4c8f-93d5-9a7c5a1d1a3e"
+UPDATERD_EXT4_UUID ??= "d8b33ec8-a4f3-4c8f-93d5-9a7c5a1d1a3e"
 EXTRA_IMAGECMD:ext4 = "-i 4096 -b 4096 -O ^has_journal -U ${UPDATERD_EXT4_UUID} -E hash_seed=${UPDATERD_EXT4_UUID},lazy_itable_init=0"
 # What mke2fs and e2fsck take for now.
 export E2FSPROGS_FAKE_TIME = "${UPDATERD_CREATED}"

@@ -16,9 +16,11 @@ do_compile() {
     oe_runmake -C ${S} device ARCH=${TARGET_GOARCH} OUT=${B}/updaterd
 }
 
+UPDATERD_INIT = "${@bb.utils.filter('DISTRO_FEATURES', 'systemd sysvinit', d) or 'none'}"
+
 do_install() {
-    oe_runmake -C ${S} install DESTDIR=${D} BINARY=${B}/updaterd \
-        PREFIX=${prefix} SYSCONFDIR=${sysconfdir} UNITDIR=${systemd_system_unitdir}
+    oe_runmake -C ${S} install DESTDIR=${D} BINARY=${B}/updaterd INIT='${UPDATERD_INIT}' \
+        PREFIX=${prefix} SYSCONFDIR=${sysconfdir} UNITDIR=${systemd_system_unitdir} INITDIR=${INIT_D_DIR}
 }
 
 SYSTEMD_SERVICE:${PN} = "updaterd.service"
