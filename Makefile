@@ -50,7 +50,7 @@ INITSCRIPT ?= updaterd
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## install the Debian packages and the Go toolchain that the rest needs
@@ -123,6 +123,12 @@ soak: assets ## cut the power of a board in QEMU SOAK (200) times; goes on where
 
 .PHONY: test
 test: check scenarios ## every test there is
+
+.PHONY: test-integration
+test-integration: ## Yocto and Buildroot, with the checkouts in OECORE_DIR, BITBAKE_DIR and BUILDROOT_DIR
+	@.ci/setup integration
+	OECORE_DIR='$(OECORE_DIR)' BITBAKE_DIR='$(BITBAKE_DIR)' BUILDROOT_DIR='$(BUILDROOT_DIR)' \
+		go test -count=1 -v -timeout 6h $$(go list ./... | grep -E '/(yocto|buildroot)$$')
 
 .PHONY: demo
 demo: build ## two updates of a Debian arm64 system in QEMU, one good and one bad
@@ -217,6 +223,10 @@ dist: setup ## write dist/updaterd-VERSION.tar.gz: what is committed, with vendo
 		--mtime=@$$(git log -1 --format=%ct) -C dist -c $(DIST_NAME) | gzip -9n > dist/$(DIST_NAME).tar.gz
 	@rm -rf dist/$(DIST_NAME)
 	@cd dist && sha256sum $(DIST_NAME).tar.gz | tee $(DIST_NAME).tar.gz.sha256
+
+.PHONY: release-sums
+release-sums: dist ## write VERSION and the sum of its tarball into the recipes for Yocto and Buildroot
+	@.ci/release-sums $(VERSION) dist/$(DIST_NAME).tar.gz
 
 .PHONY: clean
 clean: ## remove what was built here; the cache of assets stays
