@@ -5,7 +5,7 @@ package bundle
 import (
 	"context"
 	"fmt"
-	"io"
+	"os"
 	"slices"
 
 	"github.com/updaterd/updaterd/bundle/blocks"
@@ -52,21 +52,25 @@ func (f *File) apply(ctx context.Context, img *Image, sources []string, path str
 		return Applied{}, err
 	}
 	defer out.discard()
-	a, err := f.fill(ctx, img, sources, out, progress)
+	a, err := f.fill(ctx, img, sources, out.File, progress)
 	if err != nil {
 		return a, err
 	}
 	return a, out.commit()
 }
 
-// fill makes an image in out and reads it back.
-func (f *File) fill(ctx context.Context, img *Image, sources []string, out readWriterAt, progress func(done, total int64)) (Applied, error) {
+// fill makes an image in out, an empty file, and reads it back.
+func (f *File) fill(ctx context.Context, img *Image, sources []string, out *os.File, progress func(done, total int64)) (Applied, error) {
 	d, err := NewDecoder(f.Manifest)
 	if err != nil {
 		return Applied{}, err
 	}
 	defer d.Close()
-	w := &applier{File: f, img: img, out: out, progress: progress, decoder: d}
+	// To its size at once: what is zero is never written.
+	if err := out.Truncate(img.Size); err != nil {
+		return Applied{}, err
+	}
+	w := &applier{File: f, img: img, out: sparse{out}, progress: progress, decoder: d}
 	defer func() {
 		for _, src := range w.sources {
 			src.Close()
@@ -92,16 +96,11 @@ func (f *File) fill(ctx context.Context, img *Image, sources []string, out readW
 	return w.Applied, nil
 }
 
-type readWriterAt interface {
-	io.ReaderAt
-	io.WriterAt
-}
-
 type applier struct {
 	*File
 	Applied
 	img         *Image
-	out         readWriterAt
+	out         sparse
 	progress    func(done, total int64) // may be nil
 	done        int64
 	decoder     *Decoder

@@ -63,12 +63,8 @@ func (b *builder) openBundle(f *os.File, class, out string) (input, error) {
 // unpack makes the image with the full recipe of its bundle.
 func (b *builder) unpack(ctx context.Context, src input) (Source, error) {
 	img := src.from.img
-	// To its size at once: what is zero is never written.
-	if err := src.Truncate(img.Size); err != nil {
-		return Source{}, err
-	}
 	var last int64
-	if _, err := src.from.fill(ctx, img, nil, sparse{src.File}, func(done, _ int64) {
+	if _, err := src.from.fill(ctx, img, nil, src.File, func(done, _ int64) {
 		b.progress(done - last)
 		last = done
 	}); err != nil {
