@@ -6,9 +6,9 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 
 	"github.com/updaterd/updaterd/bundle/blocks"
+	"golang.org/x/sync/errgroup"
 )
 
 // Applied tells how [File.Apply] made an image.
@@ -82,16 +82,24 @@ func (f *File) fill(ctx context.Context, img *Image, sources []string, out *os.F
 	if err := w.load(ctx); err != nil {
 		return Applied{}, err
 	}
-	if err := w.write(ctx); err != nil {
-		return w.Applied, err
-	}
 	// Past all chunk digests, the whole image as it can be read back.
-	got, err := Identify(ctx, out, img.Size)
+	w.echo = newEcho(out, img.ChunkSize, len(w.digests))
+	var got Digest
+	var back errgroup.Group
+	back.Go(func() (err error) {
+		got, err = w.echo.digest(img.Size)
+		return err
+	})
+	err = w.write(ctx)
+	w.echo.end()
+	if unread := back.Wait(); err == nil {
+		err = unread
+	}
 	if err != nil {
 		return w.Applied, err
 	}
-	if got.Digest != img.Digest {
-		return w.Applied, fmt.Errorf("%w: the whole image has digest %v, the manifest says %v", ErrContent, got.Digest, img.Digest)
+	if got != img.Digest {
+		return w.Applied, fmt.Errorf("%w: the whole image has digest %v, the manifest says %v", ErrContent, got, img.Digest)
 	}
 	return w.Applied, nil
 }
@@ -101,6 +109,7 @@ type applier struct {
 	Applied
 	img         *Image
 	out         sparse
+	echo        *echo
 	progress    func(done, total int64) // may be nil
 	done        int64
 	decoder     *Decoder
@@ -199,7 +208,10 @@ func (w *applier) load(ctx context.Context) (err error) {
 }
 
 func (w *applier) write(ctx context.Context) error {
-	left := slices.Collect(Order(len(w.digests)))
+	left := make([]int, len(w.digests))
+	for i := range left {
+		left[i] = i
+	}
 	if w.source.File != nil {
 		var err error
 		if left, err = w.writeAlone(ctx, left); err != nil {
@@ -225,6 +237,9 @@ func (w *applier) write(ctx context.Context) error {
 
 func (w *applier) put(i int, chunk []byte) error {
 	_, err := w.out.WriteAt(chunk, int64(i)*w.img.ChunkSize)
+	if err == nil {
+		w.echo.add(i)
+	}
 	return err
 }
 
