@@ -237,6 +237,7 @@ func (s *site) newBuild(t *testing.T, c checkout, name string, layers []string, 
 		`CONF_VERSION = "2"`,
 		`DISTRO_FEATURES:append = " updaterd"`,
 		fmt.Sprintf(`DL_DIR = "%s/downloads"`, s.dir),
+		`TMPDIR = "${TOPDIR}/tmp"`,
 		`BB_NO_NETWORK = "1"`,
 		`CONNECTIVITY_CHECK_URIS = ""`,
 		`BB_HASHSERVE = ""`,
@@ -290,7 +291,7 @@ func (b *build) run(t *testing.T, argv ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Hour)
 	defer cancel()
 	dir := filepath.Join(b.dir, b.name)
-	path := []string{b.core + "/scripts", b.bitbake + "/bin", b.goroot + "/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+	path := []string{dir + "/bin", b.core + "/scripts", b.bitbake + "/bin", b.goroot + "/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 	cmd := b.command(ctx, []string{
 		"HOME=" + dir, "PATH=" + strings.Join(path, ":"), "LANG=en_US.UTF-8",
 		"BUILDDIR=" + dir, "BBPATH=" + dir,
@@ -316,6 +317,17 @@ func (b *build) must(t *testing.T, argv ...string) string {
 		t.Fatalf("%s: %s: %v\n%s", b.series, strings.Join(argv, " "), err, said[max(0, len(said)-6000):])
 	}
 	return said
+}
+
+// one is the one path in the build's directory that a pattern matches: asking
+// BitBake for it takes longer.
+func (b *build) one(t *testing.T, pattern string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(b.dir, b.name, pattern))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%s: %s matches %q, %v; want one", b.series, pattern, found, err)
+	}
+	return found[0]
 }
 
 // variables is what BitBake takes for those of a recipe.

@@ -62,7 +62,7 @@ func TestRecipes(t *testing.T) {
 			if strings.Contains(said, "QA Issue") {
 				t.Errorf("OE-core's checks complain:\n%s", said)
 			}
-			root := b.variables(t, "updaterd")["PKGDEST"]
+			root := b.one(t, "tmp/work/*/updaterd/*/packages-split")
 			for name, want := range wantPackages {
 				if have := tree(t, filepath.Join(root, name)); !slices.Equal(have, usrMerged(want, c.series)) {
 					t.Errorf("package %s has\n%s\nwant\n%s", name, strings.Join(have, "\n"), strings.Join(want, "\n"))
@@ -84,7 +84,7 @@ func TestRecipes(t *testing.T) {
 			if bytes.Contains(binary, []byte("/lib/ld-linux")) || !bytes.Contains(binary, []byte(s.version)) {
 				t.Error("the device binary is not static, or does not know its version")
 			}
-			conf := b.variables(t, "updaterd-conf")["PKGDEST"]
+			conf := b.one(t, "tmp/work/*/updaterd-conf/*/packages-split")
 			if have, want := tree(t, filepath.Join(conf, "updaterd-conf")), []string{"/etc/updaterd/keys/example.pub", "/etc/updaterd/updaterd.toml"}; !slices.Equal(have, want) {
 				t.Errorf("package updaterd-conf has %q; want %q", have, want)
 			}
@@ -93,6 +93,23 @@ func TestRecipes(t *testing.T) {
 				t.Errorf("updaterd.toml: %v\n%s", err, text)
 			}
 		})
+	}
+}
+
+// TestSysvinit: a device without systemd gets the init script, and nothing that
+// names the unit.
+func TestSysvinit(t *testing.T) {
+	c := checkouts(t)[0]
+	s := theSite(t)
+	b := s.newBuild(t, c, "short-"+c.series, layerDirs, true, `INIT_MANAGER = "sysvinit"`)
+	b.must(t, "bitbake", "--no-setscene", "-c", "package_qa", "updaterd")
+	have := tree(t, filepath.Join(b.one(t, "tmp/work/*/updaterd/*/packages-split"), "updaterd"))
+	want := slices.DeleteFunc(slices.Clone(wantPackages["updaterd"]), func(f string) bool {
+		return strings.Contains(f, "systemd") || strings.Contains(f, "system-services")
+	})
+	want = append([]string{"/etc/init.d/updaterd"}, want...)
+	if !slices.Equal(have, want) {
+		t.Errorf("package updaterd has\n%s\nwant\n%s", strings.Join(have, "\n"), strings.Join(want, "\n"))
 	}
 }
 
@@ -202,8 +219,7 @@ LAYERSERIES_COMPAT_updaterd-test = "scarthgap wrynose blacksail"
 
 			b := build(`UPDATERD_SEQUENCE = "1"`)
 			b.must(t, "bitbake", "--no-setscene", "-c", "populate_sysroot", "updaterd-tools-native")
-			native := b.variables(t, "updaterd-tools-native")
-			tools := native["D"] + native["bindir"]
+			tools := b.one(t, "tmp/sysroots-components/*/updaterd-tools-native/usr/bin")
 			updater := filepath.Join(tools, "updater-bundle")
 			if _, err := os.Stat(filepath.Join(tools, "sigstore-kms-pkcs11")); err != nil {
 				t.Error(err)
@@ -233,9 +249,9 @@ LAYERSERIES_COMPAT_updaterd-test = "scarthgap wrynose blacksail"
 			make2 := []string{key, `UPDATERD_VERSION = "2.0"`, `UPDATERD_SEQUENCE = "2"`, `UPDATERD_DELTA_FROM = "` + s.dir + "/" + name + `/releases/*.upb"`}
 			b = build(make1...)
 			b.must(t, "bitbake", "--no-setscene", "-c", "updaterd_bundle", "test-image")
-			image := b.variables(t, "test-image")
-			deploy, link := image["DEPLOY_DIR_IMAGE"], image["IMAGE_LINK_NAME"]
-			first := filepath.Join(deploy, link+"-1.0.upb")
+			first := b.one(t, "tmp/deploy/images/*/test-image-*-1.0.upb")
+			second := strings.TrimSuffix(first, "1.0.upb") + "2.0.upb"
+			link := strings.TrimSuffix(first, "-1.0.upb") + ".upb"
 			run(t, updater, "verify", "--keyring", keys+"/public", first)
 			one := digest(t, first)
 
@@ -253,10 +269,9 @@ LAYERSERIES_COMPAT_updaterd-test = "scarthgap wrynose blacksail"
 			s.write(t, name+"/releases/1.0.upb", string(data), 0o644)
 			b = build(make2...)
 			b.must(t, "bitbake", "--no-setscene", "-c", "updaterd_bundle", "test-image")
-			second := filepath.Join(deploy, link+"-2.0.upb")
 			run(t, updater, "verify", "--keyring", keys+"/public", second)
-			if target, err := os.Readlink(filepath.Join(deploy, link+".upb")); err != nil || target != filepath.Base(second) {
-				t.Errorf("%s.upb leads to %q, %v; want %s", link, target, err, filepath.Base(second))
+			if target, err := os.Readlink(link); err != nil || target != filepath.Base(second) {
+				t.Errorf("%s leads to %q, %v; want %s", link, target, err, filepath.Base(second))
 			}
 			checkDelta(t, run(t, updater, "info", "--json", "--keyring", keys+"/public", second))
 

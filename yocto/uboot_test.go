@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package yocto
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/updaterd/updaterd/qemu/uboot"
+)
+
+// testUBoot stands for U-Boot, which cannot be built here. What it is configured
+// with is the fragment itself, so all of that is in force.
+const testUBoot = `# SPDX-License-Identifier: Apache-2.0
+SUMMARY = "Stands for U-Boot"
+LICENSE = "Apache-2.0"
+INHIBIT_DEFAULT_DEPS = "1"
+PACKAGE_ARCH = "${MACHINE_ARCH}"
+inherit deploy nopackages
+B = "${WORKDIR}/build"
+do_configure() {
+    mkdir -p ${S} ${B}/sub
+    grep -v '@DROPPED@' ${UPDATERD_FILES}/updaterd.cfg > ${B}/sub/.config
+}
+do_deploy() {
+    cp ${S}/updaterd.env ${DEPLOYDIR}/
+}
+do_deploy[dirs] = "${DEPLOYDIR}"
+addtask deploy after do_compile before do_build
+`
+
+// TestUBoot: a board gets U-Boot's half of the contract, with what it sets in the
+// environment; other boards get nothing; an option that was dropped stops the build.
+func TestUBoot(t *testing.T) {
+	all := checkouts(t)
+	s := theSite(t)
+	s.write(t, "layers/meta-test-uboot/conf/layer.conf", `BBPATH .= ":${LAYERDIR}"
+BBFILES += "${LAYERDIR}/*.bb"
+BBFILE_COLLECTIONS += "updaterd-test-uboot"
+BBFILE_PATTERN_updaterd-test-uboot = "^${LAYERDIR}/"
+LAYERSERIES_COMPAT_updaterd-test-uboot = "scarthgap wrynose blacksail"
+`, 0o644)
+	for _, c := range all {
+		t.Run(c.series, func(t *testing.T) {
+			name := "uboot-" + c.series
+			build := func(dropped string, more ...string) *build {
+				s.write(t, "layers/meta-test-uboot/u-boot_1.0.bb", strings.Replace(testUBoot, "@DROPPED@", dropped, 1), 0o644)
+				s.write(t, name+"/bin/uboot-mkenvimage", "#!/bin/sh\nexec mkenvimage \"$@\"\n", 0o755)
+				return s.newBuild(t, c, name, append(layerDirs, "meta-test-uboot"), true, append([]string{
+					`BBMASK = "^` + regexp.QuoteMeta(c.core) + `/meta/recipes- /layers/[^/]*/recipes-kernel/"`,
+					`ASSUME_PROVIDED += "u-boot-mkenvimage-native"`,
+					`HOSTTOOLS += "mkenvimage uboot-mkenvimage"`,
+				}, more...)...)
+			}
+			example := []string{`MACHINE = "qemuarm64-updaterd"`, `UPDATERD_UBOOT_ENV_SET:append:pn-u-boot = "\nboot_dev=mmc 1"`}
+
+			b := build("@")
+			if uri := b.variables(t, "u-boot")["SRC_URI"]; strings.Contains(uri, "updaterd") {
+				t.Errorf("a board that asks for nothing has SRC_URI %q", uri)
+			}
+
+			b = build("@", example...)
+			b.must(t, "bitbake", "--no-setscene", "-c", "deploy", "-f", "u-boot")
+			if files, err := filepath.Glob(filepath.Join(b.dir, b.name, "tmp/work/qemuarm64_updaterd-*/u-boot/*/fw_env.config")); err != nil || len(files) == 0 {
+				b.one(t, "tmp/work/qemuarm64_updaterd-*/u-boot/*/*/fw_env.config")
+			}
+			image, err := os.ReadFile(b.one(t, "tmp/deploy/images/qemuarm64-updaterd/updaterd-env.bin"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := uboot.Default()
+			if err != nil {
+				t.Fatal(err)
+			}
+			// What is empty is not there.
+			maps.DeleteFunc(want, func(_, value string) bool { return value == "" })
+			delete(want, "boot_initrd")
+			want["boot_dev"], want["env_id"] = "mmc 1", "factory"
+			if got := decode(t, image); !maps.Equal(got, want) {
+				t.Errorf("the environment of a factory is\n%q\nwant\n%q", got, want)
+			}
+
+			said, err := build("CONFIG_BOOTCOUNT_ENV", example...).run(t, "bitbake", "--no-setscene", "-c", "configure", "-f", "u-boot")
+			if err == nil || !strings.Contains(said, "CONFIG_BOOTCOUNT_ENV is") {
+				t.Errorf("an option is not in force, and the build goes on: %v\n%s", err, said)
+			}
+			said, err = build("@", append(example, `UPDATERD_UBOOT_ENV_SET:append:pn-u-boot = "\nbootcmd=run mine"`)...).run(t, "bitbake", "--no-setscene", "-c", "configure", "-f", "u-boot")
+			if err == nil || !strings.Contains(said, "bootcmd, which has several lines") {
+				t.Errorf("half of the boot commands is replaced, and the build goes on: %v\n%s", err, said)
+			}
+		})
+	}
+}
+
+// decode reads one copy of a redundant environment.
+func decode(t *testing.T, image []byte) map[string]string {
+	t.Helper()
+	if len(image) != uboot.EnvSize || binary.LittleEndian.Uint32(image) != crc32.ChecksumIEEE(image[5:]) {
+		t.Fatalf("%d bytes, or the checksum is wrong; want %d", len(image), uboot.EnvSize)
+	}
+	vars, _, _ := strings.Cut(string(image[5:]), "\x00\x00")
+	env := map[string]string{}
+	for variable := range strings.SplitSeq(vars, "\x00") {
+		name, value, _ := strings.Cut(variable, "=")
+		if value != "" {
+			env[name] = value
+		}
+	}
+	return env
+}
