@@ -122,14 +122,18 @@ func (c *Control) Update(both bool, change func(*Env) error) error {
 	if err := change(next); err != nil {
 		return err
 	}
-	// A copy in force whose flush failed is written once more where it is, while the
-	// other one is intact: to find it there is no proof that it stays there.
-	if c.unsure == s.current+1 {
+	// To find a copy whose flush failed is no proof that it stays there. It is written
+	// once more where it is, while the other one is intact; otherwise the other one is
+	// written, because a cut must not find both half written.
+	_, n := c.store.Geometry()
+	unsure := c.unsure == s.current+1
+	if unsure && s.intact == n {
 		if err := c.rewrite(s); err != nil {
 			return err
 		}
+		unsure = false
 	}
-	if !next.Same(s.env) {
+	if unsure || !next.Same(s.env) {
 		if err := c.write(s, next); err != nil {
 			return err
 		}

@@ -370,6 +370,34 @@ func TestWritesAgainWhatWasNotFlushed(t *testing.T) {
 	}
 }
 
+// The only copy that is left is not written over: its content goes into the other one.
+func TestLeavesTheOnlyCopyAlone(t *testing.T) {
+	u := &unflushed{Memory: medium(t, 2, nil), times: 1}
+	c := uboot.New(u)
+	change := bootctl.Change{Primary: "b"}
+	if c.Apply(change) == nil {
+		t.Fatal("a flush that failed is no error")
+	}
+	only := u.copies[0]
+	broken, err := u.ReadCopy(1 - only)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken[0] ^= 1
+	if err := u.Memory.WriteCopy(1-only, broken); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Apply(change); err != nil {
+		t.Fatal(err)
+	}
+	if len(u.copies) != 2 || u.copies[1] == only {
+		t.Errorf("copies %v were written; want the broken one last", u.copies)
+	}
+	if got := vars(t, u)["boot_slot"]; got != "b" {
+		t.Errorf("boot_slot=%s", got)
+	}
+}
+
 // Random changes do what their fields say, and never touch other variables.
 func TestApplyProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
