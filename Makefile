@@ -28,8 +28,8 @@ COLD := google.golang.org/... golang.org/x/crypto/... github.com/sigstore/... ve
 	context flag fmt log/slog math/big mime/... net net/http net/netip net/textproto net/url os os/exec path/... reflect \
 	regexp/... sort strconv strings text/... time unicode/... \
 	github.com/BurntSushi/toml github.com/cavaliergopher/grab/... github.com/godbus/dbus/... \
-	$(addprefix github.com/updaterd/updaterd/,bootctl/... sign/... bundle/canonical bundle/channel updaterd \
-	$(addprefix updaterd/,client ctl $(addprefix internal/,config fetch health install machine poll server update)))
+	$(addprefix github.com/updaterd/updaterd/,bootctl/... sign/... bundle/canonical bundle/channel bundle/fsmap updaterd \
+	$(addprefix updaterd/,client ctl $(addprefix internal/,check config fetch health install machine poll server update)))
 # Of what is cold, this is hot: it opens every chunk of an encrypted bundle.
 HOT := $(addprefix golang.org/x/crypto/,chacha20 chacha20poly1305 internal/alias internal/poly1305)
 DEVICE_BUILD := $(BUILD) -tags nethttpomithttp2 $(COLD:%=-gcflags=%=-l) $(HOT:%=-gcflags=%=)

@@ -3,6 +3,7 @@
 package sign
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -215,6 +216,53 @@ func about(class, channel string) string {
 // Covers reports whether any release can have an image of the class.
 func (p *Policy) Covers(class string) bool {
 	return p != nil && slices.ContainsFunc(p.rules, func(r rule) bool { return r.classes == nil || slices.Contains(r.classes, class) })
+}
+
+// End is when the last rule for images of a class can no longer be met, because
+// too few of its signers are left whose validity has not ended; zero if that
+// never comes, or there is no rule.
+func (p *Policy) End(class string) (last time.Time) {
+	for i := range p.rules {
+		r := &p.rules[i]
+		if r.classes != nil && !slices.Contains(r.classes, class) {
+			continue
+		}
+		var ends []time.Time
+		for k := range r.signers {
+			s := &r.signers[k]
+			n := 1
+			if s.authority != nil {
+				n = r.threshold // it may vouch for any number of keys
+			}
+			if !slices.Contains(p.revoked, s.key) {
+				ends = append(ends, slices.Repeat([]time.Time{s.end()}, n)...)
+			}
+		}
+		slices.SortFunc(ends, func(a, b time.Time) int { // the latest first
+			if a.IsZero() || b.IsZero() {
+				return cmp.Compare(btoi(b.IsZero()), btoi(a.IsZero()))
+			}
+			return b.Compare(a)
+		})
+		if len(ends) < r.threshold {
+			continue
+		}
+		end := ends[r.threshold-1]
+		if end.IsZero() {
+			return end
+		}
+		if end.After(last) {
+			last = end
+		}
+	}
+	return last
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // Rules counts the rules.

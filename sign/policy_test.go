@@ -416,3 +416,29 @@ func FuzzParsePolicy(f *testing.F) {
 		}
 	})
 }
+
+// TestEnd: a class is signed for until too few of a rule's signers are left, and of
+// several rules the last one counts.
+func TestEnd(t *testing.T) {
+	at := func(year int) time.Time { return time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC) }
+	key := func(id string, end time.Time) party { return party{member: member{key: id}, notAfter: end} }
+	one, two, never := key("1", at(2030)), key("2", at(2040)), key("3", time.Time{})
+	rule1 := func(threshold int, signers ...party) rule { return rule{threshold: threshold, signers: signers} }
+	for name, c := range map[string]struct {
+		p    Policy
+		want time.Time
+	}{
+		"any of two":              {Policy{rules: []rule{rule1(1, one, two)}}, at(2040)},
+		"both of two":             {Policy{rules: []rule{rule1(2, one, two)}}, at(2030)},
+		"one has no end":          {Policy{rules: []rule{rule1(1, one, never)}}, time.Time{}},
+		"both, one has no end":    {Policy{rules: []rule{rule1(2, never, two)}}, at(2040)},
+		"the later of two rules":  {Policy{rules: []rule{rule1(1, one), rule1(1, two)}}, at(2040)},
+		"a revoked key":           {Policy{rules: []rule{rule1(1, one, two)}, revoked: []string{"2"}}, at(2030)},
+		"another class":           {Policy{rules: []rule{{threshold: 1, signers: []party{one}, classes: []string{"other"}}}}, time.Time{}},
+		"a rule that cannot hold": {Policy{rules: []rule{rule1(2, two), rule1(1, one)}}, at(2030)},
+	} {
+		if got := c.p.End("rootfs"); !got.Equal(c.want) {
+			t.Errorf("%s: %v; want %v", name, got, c.want)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/updaterd/updaterd/bootctl/fallbackcopy"
 	"github.com/updaterd/updaterd/bootctl/parttable"
 	"github.com/updaterd/updaterd/bootctl/uboot"
+	"github.com/updaterd/updaterd/updaterd/internal/check"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 	"github.com/updaterd/updaterd/updaterd/internal/install"
 	"github.com/updaterd/updaterd/updaterd/internal/machine"
@@ -158,18 +159,18 @@ func checkSwitch(c *config.Config, class string) (string, error) {
 	cure := fmt.Sprintf("correct the devices of class %s, or see what docs/boot-contract.md asks of their type", class)
 	s, err := openSwitch(c, class)
 	if err != nil {
-		return "", faulty(cure, "%w", err)
+		return "", check.Fault(cure, "%w", err)
 	}
 	slot, err := s.Selected()
 	if err != nil {
-		return "", faulty(cure, "%w", err)
+		return "", check.Fault(cure, "%w", err)
 	}
 	control, err := openEnvironment(c, machine.Claimed(schemeOf(c)))
 	if err != nil {
 		return fmt.Sprintf("%s.%s is selected", class, slot), nil // the environment has a check of its own
 	}
 	if status, err := control.Status(); err == nil && !status.Trial && status.Primary != slot {
-		return "", faulty("start updaterd, which selects the primary one", "%s.%s is selected, although slot %s is primary", class, slot, status.Primary)
+		return "", check.Fault("start updaterd, which selects the primary one", "%s.%s is selected, although slot %s is primary", class, slot, status.Primary)
 	}
 	return fmt.Sprintf("%s.%s is selected", class, slot), nil
 }

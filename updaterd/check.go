@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/updaterd/updaterd/bootctl/uboot"
 	"github.com/updaterd/updaterd/bundle/channel"
 	"github.com/updaterd/updaterd/sign"
+	"github.com/updaterd/updaterd/updaterd/internal/check"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 	"github.com/updaterd/updaterd/updaterd/internal/fetch"
 	"github.com/updaterd/updaterd/updaterd/internal/machine"
@@ -26,80 +28,49 @@ import (
 // leastFree is what the journal and the records need on the data partition.
 const leastFree = 4 << 20
 
-// A check looks at one thing that the configuration names, and changes nothing.
-// It returns what it found, or what is wrong.
-type check struct {
-	name string
-	look func() (string, error)
-}
-
-// A fault is what is wrong, and what cures it.
-type fault struct {
-	err  error
-	cure string
-}
-
-func (f *fault) Error() string { return f.err.Error() }
-func (f *fault) Unwrap() error { return f.err }
-
-func faulty(cure, format string, args ...any) error {
-	return &fault{fmt.Errorf(format, args...), cure}
-}
-
 // checksOf lists what can be checked on the device whose root file system is
 // mounted at root.
-func checksOf(c *config.Config, root string) []check {
-	list := []check{
-		{"keyring", func() (string, error) { return checkKeyring(c) }},
-		{"boot environment", func() (string, error) { return checkEnvironment(c) }},
+func checksOf(c *config.Config, root string) []check.Check {
+	return append(checksOfConfig(c, root), check.List(hostOf(c, root))...)
+}
+
+// checksOfConfig lists what is checked of what the configuration names.
+func checksOfConfig(c *config.Config, root string) []check.Check {
+	list := []check.Check{
+		{Name: "keyring", Look: func() (string, error) { return checkKeyring(c) }},
+		{Name: "ends of keys", Look: func() (string, error) { return checkEnds(c, time.Now()) }},
+		{Name: "boot environment", Look: func() (string, error) { return checkEnvironment(c) }},
+		{Name: "canary", Look: func() (string, error) { return checkCanary(c, root) }},
 	}
 	for _, class := range c.Classes() {
 		for _, slot := range []bootctl.Slot{bootctl.SlotA, bootctl.SlotB} {
-			list = append(list, check{"slot " + class + "." + string(slot), func() (string, error) { return checkSlot(c, class, slot) }})
+			list = append(list, check.Check{Name: "slot " + class + "." + string(slot), Look: func() (string, error) { return checkSlot(c, class, slot) }})
 		}
 		if c.Type(class) != config.TypePartition {
-			list = append(list, check{"switch of class " + class, func() (string, error) { return checkSwitch(c, class) }})
+			list = append(list, check.Check{Name: "switch of class " + class, Look: func() (string, error) { return checkSwitch(c, class) }})
 		}
 	}
 	return append(list,
-		check{"booted slot", func() (string, error) { return checkBooted(c, root) }},
-		check{"kernel panic", func() (string, error) { return checkPanic("/proc/sys/kernel/panic") }},
-		check{"data directory", func() (string, error) { return checkData(c, root) }},
-		check{"floor store", func() (string, error) { return checkFloorStore(c, root) }},
-		check{"identity", func() (string, error) { return checkIdentity(c) }},
-		check{"certificates", func() (string, error) { return checkCertificates(c) }},
-		check{"health units", func() (string, error) { return checkUnits(c, root) }},
-		check{"health commands", func() (string, error) { return checkCommands(c) }},
-		check{"watchdog", func() (string, error) { return checkWatchdog(c, root) }},
+		check.Check{Name: "booted slot", Look: func() (string, error) { return checkBooted(c, root) }},
+		check.Check{Name: "kernel panic", Look: func() (string, error) { return checkPanic("/proc/sys/kernel/panic") }},
+		check.Check{Name: "data directory", Look: func() (string, error) { return checkData(c, root) }},
+		check.Check{Name: "floor store", Look: func() (string, error) { return checkFloorStore(c, root) }},
+		check.Check{Name: "identity", Look: func() (string, error) { return checkIdentity(c) }},
+		check.Check{Name: "certificates", Look: func() (string, error) { return checkCertificates(c) }},
+		check.Check{Name: "health units", Look: func() (string, error) { return checkUnits(c, root) }},
+		check.Check{Name: "health commands", Look: func() (string, error) { return checkCommands(c) }},
+		check.Check{Name: "migration hook", Look: func() (string, error) { return checkHook(c) }},
 	)
-}
-
-// runChecks prints a line for each check, and how many failed.
-func runChecks(list []check, out io.Writer) (failed int) {
-	for _, c := range list {
-		found, err := c.look()
-		if err == nil {
-			fmt.Fprintf(out, "ok    %s: %s\n", c.name, found)
-			continue
-		}
-		failed++
-		fmt.Fprintf(out, "FAIL  %s: %v\n", c.name, err)
-		var f *fault
-		switch {
-		case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
-			fmt.Fprintln(out, "      hint: run it as root")
-		case errors.As(err, &f):
-			fmt.Fprintf(out, "      hint: %s\n", f.cure)
-		}
-	}
-	return failed
 }
 
 func checkKeyring(c *config.Config) (string, error) {
 	const cure = "install the public key that signs your bundles (made by \"updater-sign keygen\"), and nothing that is no public key; bundles are refused without it"
 	keys, err := sign.LoadKeyring(c.Keyring)
 	if err != nil {
-		return "", faulty(cure, "%w", err)
+		return "", check.Fault(cure, "%w", err)
+	}
+	if example, _ := filepath.Glob(filepath.Join(c.Keyring, "example*")); len(example) > 0 {
+		return "", check.Fault("remove it, and install your own key in its place (\"updater-sign keygen\")", "%s is an example's key: whoever has the example signs for this device", example[0])
 	}
 	n, authorities := len(keys.KeyIDs()), len(keys.Authorities())
 	holds := fmt.Sprintf("%d keys and %d authorities in %s", n, authorities, c.Keyring)
@@ -107,7 +78,7 @@ func checkKeyring(c *config.Config) (string, error) {
 		return checkPolicy(c, holds)
 	}
 	if n < c.Threshold && authorities == 0 {
-		return "", faulty(cure, "%s holds %d different keys, and %d must have signed (threshold)", c.Keyring, n, c.Threshold)
+		return "", check.Fault(cure, "%s holds %d different keys, and %d must have signed (threshold)", c.Keyring, n, c.Threshold)
 	}
 	if authorities == 0 {
 		holds = fmt.Sprintf("%d keys in %s", n, c.Keyring)
@@ -122,7 +93,7 @@ func checkIdentity(c *config.Config) (string, error) {
 	}
 	id, err := read()
 	if err != nil {
-		return "", faulty("write what \"updater-bundle keygen\" made to it, for root alone to read; bundles that are encrypted are refused without it", "%w", err)
+		return "", check.Fault("write what \"updater-bundle keygen\" made to it, for root alone to read; bundles that are encrypted are refused without it", "%w", err)
 	}
 	return fmt.Sprintf("reads what is encrypted for recipient %s", id.Recipient().ID()), nil
 }
@@ -130,15 +101,15 @@ func checkIdentity(c *config.Config) (string, error) {
 func checkPolicy(c *config.Config, holds string) (string, error) {
 	policy, err := policyOf(c)
 	if err != nil {
-		return "", faulty("correct the policy, see \"Policy file\" in docs/security.md; bundles are refused without it", "%w", err)
+		return "", check.Fault("correct the policy, see \"Policy file\" in docs/security.md; bundles are refused without it", "%w", err)
 	}
 	for _, class := range c.Classes() {
 		if !policy.Covers(class) {
-			return "", faulty("write a [[rule]] for that class, or one without classes", "%s has no rule for images of class %q: bundles with one are refused", c.Policy, class)
+			return "", check.Fault("write a [[rule]] for that class, or one without classes", "%s has no rule for images of class %q: bundles with one are refused", c.Policy, class)
 		}
 	}
 	if c.Channel.URL != "" && !policy.Covers(channel.Class) {
-		return "", faulty("write a [[rule]] for that class, or one without classes", "%s has no rule for class %q: the metadata of channel %s are refused", c.Policy, channel.Class, c.Channel.Name)
+		return "", check.Fault("write a [[rule]] for that class, or one without classes", "%s has no rule for class %q: the metadata of channel %s are refused", c.Policy, channel.Class, c.Channel.Name)
 	}
 	return fmt.Sprintf("%s, %d rules in %s", holds, policy.Rules(), c.Policy), nil
 }
@@ -146,24 +117,24 @@ func checkPolicy(c *config.Config, holds string) (string, error) {
 func checkEnvironment(c *config.Config) (string, error) {
 	control, err := openEnvironment(c, machine.Claimed(schemeOf(c))) // the switches have checks of their own
 	if err != nil {
-		return "", faulty("write U-Boot's CONFIG_ENV_OFFSET, _OFFSET_REDUND and _SIZE, and the device, to "+c.Boot.FwEnvConfig, "%w", err)
+		return "", check.Fault("write U-Boot's CONFIG_ENV_OFFSET, _OFFSET_REDUND and _SIZE, and the device, to "+c.Boot.FwEnvConfig, "%w", err)
 	}
 	if c.Boot.Defaults != "" {
 		if err := restorable(c); err != nil {
-			return "", faulty("install U-Boot's default environment as "+c.Boot.Defaults+", or leave [boot] defaults empty", "%w", err)
+			return "", check.Fault("install U-Boot's default environment as "+c.Boot.Defaults+", or leave [boot] defaults empty", "%w", err)
 		}
 	}
 	status, err := control.Status()
 	switch {
 	case errors.Is(err, bootctl.ErrDamaged):
-		return "", faulty("see \"Recovery\" in docs/boot-contract.md", "%w", err)
+		return "", check.Fault("see \"Recovery\" in docs/boot-contract.md", "%w", err)
 	case err != nil:
-		return "", faulty("see docs/boot-contract.md for what the environment must hold", "%w", err)
+		return "", check.Fault("see docs/boot-contract.md for what the environment must hold", "%w", err)
 	case status.Redundant && status.Copies < 2:
-		return "", faulty("run \"saveenv\" at U-Boot's prompt; outside of a trial, \"updater-bootctl mark-good\" mends the other copy, too",
+		return "", check.Fault("run \"saveenv\" at U-Boot's prompt; outside of a trial, \"updater-bootctl mark-good\" mends the other copy, too",
 			"one of the two copies is not intact: the device does not survive the loss of the other")
 	case len(status.Problems) > 0:
-		return "", faulty("see docs/boot-contract.md for what the environment must hold", "%s", strings.Join(status.Problems, "; "))
+		return "", check.Fault("see docs/boot-contract.md for what the environment must hold", "%s", strings.Join(status.Problems, "; "))
 	case !status.Redundant:
 		return strings.Join(append([]string{"one copy; two would survive a power cut while it is written"}, status.Warnings...), "; "), nil
 	}
@@ -175,19 +146,19 @@ func checkSlot(c *config.Config, class string, slot bootctl.Slot) (string, error
 	cure := fmt.Sprintf("correct device of [slots.%q], or make the partition", name)
 	info, size, err := deviceAt(path)
 	if err != nil {
-		return "", faulty(cure, "%w", err)
+		return "", check.Fault(cure, "%w", err)
 	}
 	if size == 0 {
-		return "", faulty(cure, "%s is empty", path)
+		return "", check.Fault(cure, "%s is empty", path)
 	}
 	environment, _, _ := uboot.ReadConfig(c.Boot.FwEnvConfig) // which has a check of its own
 	if _, err := beforeEnvironment(c, class, slot, environment); err != nil {
-		return "", faulty(cure, "%w", err)
+		return "", check.Fault(cure, "%w", err)
 	}
 	if c.Region(class) {
 		s := c.Slots[name]
 		if end := int64(s.Offset) + int64(s.Size); end > size {
-			return "", faulty(cure, "%s ends at %d, and %s has %d bytes", name, end, path, size)
+			return "", check.Fault(cure, "%s ends at %d, and %s has %d bytes", name, end, path, size)
 		}
 		return fmt.Sprintf("%s at %d, %d bytes", path, s.Offset, s.Size), nil
 	}
@@ -196,9 +167,10 @@ func checkSlot(c *config.Config, class string, slot bootctl.Slot) (string, error
 	switch {
 	case err != nil:
 	case sameDevice(info, other):
-		return "", faulty(cure, "%s is the device of the other slot, under another name", path)
+		return "", check.Fault(cure, "%s is the device of the other slot, under another name", path)
 	case size < otherSize:
-		return fmt.Sprintf("%s, %d bytes, fewer than the other slot has: an image must fit both", path, size), nil
+		return "", check.Fault(fmt.Sprintf("make the two partitions of one size, %d bytes or what your images need", otherSize),
+			"%s has %d bytes, fewer than the other slot, %d: a device that took a release which fits that one alone takes no other after it", path, size, otherSize)
 	}
 	return fmt.Sprintf("%s, %d bytes", path, size), nil
 }
@@ -230,11 +202,11 @@ func checkBooted(c *config.Config, root string) (string, error) {
 	const cure = "let the boot command add updaterd.slot=a or =b (with scheme bootorder, rauc.slot= and the name of the slot), and mount that slot's device on /; until then updaterd installs nothing"
 	system, err := machine.New(root, devices(c)[rootClass], schemeOf(c))
 	if err != nil {
-		return "", faulty(cure, "%w", err)
+		return "", check.Fault(cure, "%w", err)
 	}
 	slot, err := system.Booted()
 	if err != nil {
-		return "", faulty(cure, "%w", err)
+		return "", check.Fault(cure, "%w", err)
 	}
 	return string(slot), nil
 }
@@ -245,9 +217,9 @@ func checkPanic(path string) (string, error) {
 	value := strings.TrimSpace(string(text))
 	switch {
 	case err != nil:
-		return "", faulty("mount /proc", "%w", err)
+		return "", check.Fault("mount /proc", "%w", err)
 	case value == "0":
-		return "", faulty("let the boot command add panic=5, or build the kernel with CONFIG_PANIC_TIMEOUT=5",
+		return "", check.Fault("let the boot command add panic=5, or build the kernel with CONFIG_PANIC_TIMEOUT=5",
 			"a kernel that panics stays as it is: a new system that does so in its trial is never counted, and the device never falls back")
 	case strings.HasPrefix(value, "-"):
 		return "starts anew at once", nil
@@ -262,7 +234,7 @@ func checkData(c *config.Config, root string) (string, error) {
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return "", faulty("correct data_dir", "%w", &fs.PathError{Op: "statfs", Path: dir, Err: err})
+		return "", check.Fault("correct data_dir", "%w", &fs.PathError{Op: "statfs", Path: dir, Err: err})
 	}
 	free := int64(st.Bavail) * int64(st.Bsize)
 	need := int64(leastFree)
@@ -270,8 +242,11 @@ func checkData(c *config.Config, root string) (string, error) {
 		need += int64(c.Download.StoreBudget)
 	}
 	if free < need {
-		return "", faulty("make room, or lower store_budget, or use mode \"auto\", which streams what does not fit",
+		return "", check.Fault("make room, or lower store_budget, or use mode \"auto\", which streams what does not fit",
 			"%s has %d bytes free, and %d are needed", dir, free, need)
+	}
+	if budget := int64(c.Download.StoreBudget); c.Download.Mode == "auto" && free < leastFree+budget {
+		return "", check.Doubt("make room, or lower store_budget to what is there", "%s has %d bytes free, and store_budget is %d: a download that does not fit is streamed, and then the old system in the target slot is given up earlier", dir, free, budget)
 	}
 	return fmt.Sprintf("%s%s, %d bytes free", c.DataDir, note, free), nil
 }
@@ -290,7 +265,7 @@ func checkFloorStore(c *config.Config, root string) (string, error) {
 	}
 	var here, there unix.Stat_t
 	if unix.Stat(dir, &here) == nil && unix.Stat(data, &there) == nil && here.Dev == there.Dev {
-		return "", faulty("name a directory on another partition", "%s is on the file system of data_dir: both would be lost at once", dir)
+		return "", check.Fault("name a directory on another partition", "%s is on the file system of data_dir: both would be lost at once", dir)
 	}
 	return c.FloorStore + note, nil
 }
@@ -305,16 +280,16 @@ func checkDir(dir, root, cure, kept string) (there, note string, err error) {
 	}
 	switch {
 	case err != nil:
-		return "", "", faulty(cure, "%w", err)
+		return "", "", check.Fault(cure, "%w", err)
 	case !info.IsDir():
-		return "", "", faulty(cure, "%s is no directory", dir)
+		return "", "", check.Fault(cure, "%s is no directory", dir)
 	}
 	var here, system unix.Stat_t
 	if unix.Stat(dir, &here) == nil && unix.Stat(root, &system) == nil && here.Dev == system.Dev {
-		return "", "", faulty(cure, "%s is on the root file system, which an update replaces: %s would be lost with it", dir, kept)
+		return "", "", check.Fault(cure, "%s is on the root file system, which an update replaces: %s would be lost with it", dir, kept)
 	}
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return "", "", faulty("mount it writable: a read-only file system, or one that was damaged, cannot keep "+kept, "%w",
+		return "", "", check.Fault("mount it writable: a read-only file system, or one that was damaged, cannot keep "+kept, "%w",
 			&fs.PathError{Op: "write to", Path: dir, Err: err})
 	}
 	return dir, note, nil
@@ -326,7 +301,7 @@ func checkCertificates(c *config.Config) (string, error) {
 	}
 	client, err := fetch.New(fetch.Options{CAFile: c.Download.CAFile})
 	if err != nil {
-		return "", faulty("put your authority's certificate there, in PEM, or leave ca_file empty", "%w", err)
+		return "", check.Fault("put your authority's certificate there, in PEM, or leave ca_file empty", "%w", err)
 	}
 	client.Close()
 	return "the system's, and " + c.Download.CAFile, nil
@@ -344,7 +319,7 @@ func checkUnits(c *config.Config, root string) (string, error) {
 		n++
 	}
 	if n > 0 && !hasSystemd(root) {
-		return "", faulty("leave [health] units and boot_complete out, and check by [[health.commands]]",
+		return "", check.Fault("leave [health] units and boot_complete out, and check by [[health.commands]]",
 			"%d units are to be healthy, and this device has no systemd to ask: every trial would be rolled back", n)
 	}
 	return fmt.Sprintf("%d", n), nil
@@ -352,33 +327,27 @@ func checkUnits(c *config.Config, root string) (string, error) {
 
 func checkCommands(c *config.Config) (string, error) {
 	for _, command := range c.Health.Commands {
-		cure := fmt.Sprintf("install the program, or correct argv of the command %q: a trial that cannot run it is rolled back", command.Name)
-		info, err := os.Stat(command.Argv[0])
-		switch {
-		case err != nil:
-			return "", faulty(cure, "%w", err)
-		case !info.Mode().IsRegular() || info.Mode()&0o111 == 0:
-			return "", faulty(cure, "%s cannot be executed", command.Argv[0])
+		if err := executable(command.Argv[0]); err != nil {
+			return "", check.Fault(fmt.Sprintf("install the program, or correct argv of the command %q: a trial that cannot run it is rolled back", command.Name), "%w", err)
 		}
 	}
 	return fmt.Sprintf("%d, all there", len(c.Health.Commands)), nil
 }
 
-// checkWatchdog does not open the device, because that would start it.
-func checkWatchdog(c *config.Config, root string) (string, error) {
-	device := c.Watchdog.Device
-	switch {
-	case device == "" && !hasSystemd(root):
-		return "none, and there is no systemd to have it: a system that hangs in its trial stays, unless something else feeds one", nil
-	case device == "":
-		return "left to systemd: set RuntimeWatchdogSec, or a system that hangs in its trial stays", nil
+func checkHook(c *config.Config) (string, error) {
+	if len(c.Migrate.Argv) == 0 {
+		return "none: data stay as they are", nil
 	}
-	info, err := os.Stat(device)
-	switch {
-	case err != nil:
-		return "", faulty("load the watchdog's driver, or leave [watchdog] device empty if systemd has it", "%w", err)
-	case info.Mode()&fs.ModeCharDevice == 0:
-		return "", faulty("name the watchdog, such as /dev/watchdog", "%s is no character device", device)
+	if err := executable(c.Migrate.Argv[0]); err != nil {
+		return "", check.Fault("install the program, or correct [migrate] argv", "%w", err)
 	}
-	return fmt.Sprintf("%s, fed by updaterd within %v", device, c.Watchdog.Timeout), nil
+	return c.Migrate.Argv[0], nil
+}
+
+func executable(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && (!info.Mode().IsRegular() || info.Mode()&0o111 == 0) {
+		err = fmt.Errorf("%s cannot be executed", path)
+	}
+	return err
 }

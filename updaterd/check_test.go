@@ -4,17 +4,18 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/updaterd/updaterd/bootctl"
 	"github.com/updaterd/updaterd/bootctl/uboot"
 	"github.com/updaterd/updaterd/bundle/seal"
 	"github.com/updaterd/updaterd/sign"
+	"github.com/updaterd/updaterd/updaterd/internal/check"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
 )
 
@@ -118,8 +119,23 @@ func TestEachCheckFindsItsFault(t *testing.T) {
 		"no keyring":    {func(_ *testing.T, _ string, c *config.Config) { c.Keyring += "x" }, "keyring", "no such file"},
 		"empty keyring": {func(t *testing.T, dir string, _ *config.Config) { remove(t, dir, "keys/a.pub") }, "keyring", "no *.pem or *.pub"},
 		"no key":        {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "keys/b.pem", []byte("x")) }, "keyring", "b.pem"},
-		"too few keys":  {func(_ *testing.T, _ string, c *config.Config) { c.Threshold = 2 }, "keyring", "1 different keys, and 2"},
-		"no policy":     {func(_ *testing.T, dir string, c *config.Config) { c.Policy = dir + "/none" }, "keyring", "no such file"},
+		"example's key": {func(t *testing.T, dir string, _ *config.Config) {
+			b, err := os.ReadFile(filepath.Join(dir, "keys/a.pub"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, dir, "keys/example.pub", b)
+		}, "keyring", "is an example's key"},
+		"keys that ended": {func(t *testing.T, dir string, c *config.Config) {
+			put(t, dir, "policy.toml", []byte("[signers.s]\nfile = \"a.pub\"\nnot_after = 2001-01-01T00:00:00Z\n[[rule]]\nsigners = [\"s\"]\nthreshold = 1\n"))
+			c.Policy = dir + "/policy.toml"
+		}, "ends of keys", "since 2001-01-01 nobody"},
+		"keys that end soon": {func(t *testing.T, dir string, c *config.Config) {
+			put(t, dir, "policy.toml", fmt.Appendf(nil, "[signers.s]\nfile = \"a.pub\"\nnot_after = %s\n[[rule]]\nsigners = [\"s\"]\nthreshold = 1\n", time.Now().AddDate(0, 1, 0).UTC().Format(time.RFC3339)))
+			c.Policy = dir + "/policy.toml"
+		}, "ends of keys", "nobody's signature is believed"},
+		"too few keys": {func(_ *testing.T, _ string, c *config.Config) { c.Threshold = 2 }, "keyring", "1 different keys, and 2"},
+		"no policy":    {func(_ *testing.T, dir string, c *config.Config) { c.Policy = dir + "/none" }, "keyring", "no such file"},
 		"policy of strangers": {func(t *testing.T, dir string, c *config.Config) {
 			c.Policy = policyIn(t, dir, "", "b.pub")
 		}, "keyring", `has no file "b.pub"`},
@@ -152,9 +168,13 @@ func TestEachCheckFindsItsFault(t *testing.T) {
 			clear(b[0x1000:])
 			put(t, dir, "env", b)
 		}, "boot environment", "one of the two copies"},
-		"slot missing":      {func(t *testing.T, dir string, _ *config.Config) { remove(t, dir, "rootfs_b") }, "slot rootfs.b", "no such file"},
-		"slot empty":        {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "rootfs_b", nil) }, "slot rootfs.b", "empty"},
-		"slot is a console": {func(_ *testing.T, _ string, c *config.Config) { c.Slots["rootfs.b"] = config.Slot{Device: "/dev/null"} }, "slot rootfs.b", "neither a block device"},
+		"slot missing":       {func(t *testing.T, dir string, _ *config.Config) { remove(t, dir, "rootfs_b") }, "slot rootfs.b", "no such file"},
+		"slot empty":         {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "rootfs_b", nil) }, "slot rootfs.b", "empty"},
+		"slots of two sizes": {func(t *testing.T, dir string, _ *config.Config) { put(t, dir, "rootfs_b", make([]byte, 4096)) }, "slot rootfs.b", "fewer than the other slot"},
+		"no room to store":   {func(_ *testing.T, _ string, c *config.Config) { c.Download.StoreBudget = 1 << 60 }, "data directory", "is streamed"},
+		"no migration hook":  {func(_ *testing.T, dir string, c *config.Config) { c.Migrate.Argv = []string{dir + "/none"} }, "migration hook", "no such file"},
+		"hook is no program": {func(_ *testing.T, dir string, c *config.Config) { c.Migrate.Argv = []string{dir + "/env"} }, "migration hook", "cannot be executed"},
+		"slot is a console":  {func(_ *testing.T, _ string, c *config.Config) { c.Slots["rootfs.b"] = config.Slot{Device: "/dev/null"} }, "slot rootfs.b", "neither a block device"},
 		"switch of no eMMC": {func(t *testing.T, dir string, c *config.Config) {
 			for _, slot := range []string{"a", "b"} {
 				put(t, dir, "boot_"+slot, []byte("x"))
@@ -171,31 +191,27 @@ func TestEachCheckFindsItsFault(t *testing.T) {
 		"floors nowhere":         {func(_ *testing.T, dir string, c *config.Config) { c.FloorStore = dir + "/a/b" }, "floor store", "no such file"},
 		"floors on a file":       {func(_ *testing.T, dir string, c *config.Config) { c.FloorStore = dir + "/env" }, "floor store", "no directory"},
 		"no authority":           {func(_ *testing.T, dir string, c *config.Config) { c.Download.CAFile = dir + "/test" }, "certificates", "no PEM certificate"},
-		"no health command":      {func(_ *testing.T, _ string, c *config.Config) { c.Health.Commands[0].Argv[0] += "x" }, "health commands", "no such file"},
-		"command is no file":     {func(_ *testing.T, dir string, c *config.Config) { c.Health.Commands[0].Argv[0] = dir }, "health commands", "cannot be executed"},
 		"units without systemd":  {func(_ *testing.T, _ string, c *config.Config) { c.Health.Units = []string{"a.service"} }, "health units", "no systemd"},
 		"target without systemd": {func(_ *testing.T, _ string, c *config.Config) { c.Health.BootComplete = true }, "health units", "no systemd"},
-		"no watchdog":            {func(_ *testing.T, _ string, c *config.Config) { c.Watchdog.Device = "/dev/watchdog-none" }, "watchdog", "no such file"},
-		"watchdog is no such":    {func(_ *testing.T, dir string, c *config.Config) { c.Watchdog.Device = dir + "/env" }, "watchdog", "no character device"},
+		"no health command":      {func(_ *testing.T, _ string, c *config.Config) { c.Health.Commands[0].Argv[0] += "x" }, "health commands", "no such file"},
+		"command is no file":     {func(_ *testing.T, dir string, c *config.Config) { c.Health.Commands[0].Argv[0] = dir }, "health commands", "cannot be executed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, c := fitting(t)
 			tc.spoil(t, dir, c)
 			before := listing(t, dir)
 			failed := map[string]string{}
-			for _, k := range checksOf(c, elsewhere) {
-				found, err := k.look()
-				if (err == nil) != (found != "") {
-					t.Errorf("%s: %q, %v", k.name, found, err)
+			for _, r := range check.Run(checksOfConfig(c, elsewhere)) {
+				if r.Text == "" || (r.Level != check.OK) != (r.Cure != "") {
+					t.Errorf("%+v: no text, or no cure, or one for nothing", r)
 				}
-				if err == nil || k.name == "booted slot" || k.name == "kernel panic" { // this machine's
+				if r.Level == check.OK || r.Name == "booted slot" || r.Name == "kernel panic" || r.Name == "canary" { // this machine's
 					continue
 				}
-				failed[k.name] = err.Error()
-				var f *fault
-				if !errors.As(err, &f) || f.cure == "" {
-					t.Errorf("%s: %v has no cure", k.name, err)
+				if r.Name == "ends of keys" && strings.Contains(r.Cure, "\"keyring\" first") {
+					continue
 				}
+				failed[r.Name] = r.Text
 			}
 			if tc.check == "" && len(failed) > 0 || tc.check != "" && (len(failed) != 1 || !strings.Contains(failed[tc.check], tc.want) || failed[tc.check] == "") {
 				t.Errorf("failed: %q, want %q with %q alone", failed, tc.check, tc.want)
@@ -231,33 +247,77 @@ func TestDataOnTheRootFileSystem(t *testing.T) {
 	}
 }
 
-func TestWhatSystemdIsFor(t *testing.T) {
+func TestUnitsWithSystemd(t *testing.T) {
 	_, c := fitting(t)
-	c.Health.Units, c.Health.BootComplete, c.Watchdog.Device = []string{"a.service"}, true, ""
+	c.Health.Units, c.Health.BootComplete = []string{"a.service"}, true
 	root := t.TempDir()
-	if found, err := checkWatchdog(c, root); err != nil || !strings.Contains(found, "there is no systemd") {
-		t.Errorf("watchdog without systemd: %q, %v", found, err)
-	}
 	if err := os.MkdirAll(filepath.Join(root, "run/systemd/system"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if found, err := checkUnits(c, root); err != nil || found != "2" {
 		t.Errorf("units with systemd: %q, %v", found, err)
 	}
-	if found, err := checkWatchdog(c, root); err != nil || !strings.Contains(found, "left to systemd") {
-		t.Errorf("watchdog with systemd: %q, %v", found, err)
+}
+
+func TestCanary(t *testing.T) {
+	for _, c := range []struct {
+		status bootctl.Status
+		there  string
+		want   string // "": the proof is there
+	}{
+		{bootctl.Status{EnvID: "factory"}, "factory", ""},
+		{bootctl.Status{Proven: true}, "", ""},
+		{bootctl.Status{}, "", "has no env_id yet"},
+		{bootctl.Status{EnvID: "factory"}, "", "has no updaterd.env_id"},
+		{bootctl.Status{EnvID: "factory"}, "other", `the kernel command line "other"`},
+	} {
+		found, err := canary(c.status, c.there)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("canary(%+v, %q) = %q, %v; want %q", c.status, c.there, found, err, c.want)
+		}
 	}
 }
 
 func TestChecksArePrinted(t *testing.T) {
-	var out bytes.Buffer
-	failed := runChecks([]check{
-		{"one", func() (string, error) { return "there", nil }},
-		{"two", func() (string, error) { return "", faulty("mend it", "broken") }},
-	}, &out)
-	want := "ok    one: there\nFAIL  two: broken\n      hint: mend it\n"
-	if failed != 1 || out.String() != want {
-		t.Errorf("%d failed:\n%swant\n%s", failed, &out, want)
+	list := []check.Check{
+		{Name: "one", Look: func() (string, error) { return "there", nil }},
+		{Name: "two", Look: func() (string, error) { return "", check.Fault("mend it", "broken") }},
+		{Name: "three", Look: func() (string, error) { return "", check.Doubt("look at it", "odd") }},
+	}
+	for _, tc := range []struct {
+		list   []check.Check
+		asJSON bool
+		code   int
+		want   string
+	}{
+		{list, false, exitUnfit, "ok    one: there\nFAIL  two: broken\n      cure: mend it\nwarn  three: odd\n      cure: look at it\n"},
+		{[]check.Check{list[0], list[2]}, false, 0, "ok    one: there\nwarn  three: odd\n      cure: look at it\n"},
+		{list[1:], true, exitUnfit, `{
+  "config": "file",
+  "failed": 1,
+  "warnings": 1,
+  "checks": [
+    {
+      "name": "two",
+      "level": "fail",
+      "text": "broken",
+      "cure": "mend it"
+    },
+    {
+      "name": "three",
+      "level": "warn",
+      "text": "odd",
+      "cure": "look at it"
+    }
+  ]
+}
+`},
+	} {
+		var out, errs bytes.Buffer
+		code := checkConfig("file", tc.list, tc.asJSON, &out, &errs)
+		if code != tc.code || out.String() != tc.want || (errs.Len() > 0) != (code > 0) {
+			t.Errorf("code %d, want %d; %s\n%swant\n%s", code, tc.code, &errs, &out, tc.want)
+		}
 	}
 }
 

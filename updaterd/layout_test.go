@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"updaterd/ctl":              {"updaterd/client"},
 	"updaterd/internal/fetch":   {},
 	"updaterd/internal/config":  {},
+	"updaterd/internal/check":   {"bootctl", "bundle", "sign"},
 	"updaterd/internal/update":  {"bootctl"},
 	"updaterd/internal/health":  {"updaterd/internal/update", "bootctl"},
 	"updaterd/internal/install": {"updaterd/internal/update", "bootctl", "bundle", "sign"},

@@ -29,18 +29,18 @@ import (
 var version = "unknown"
 
 const usage = `Usage: updaterd [--config FILE]
-       updaterd --check [--config FILE]
+       updaterd check-config [--json] [--config FILE]
        updaterd --print-config
        updaterd --version
 
 The A/B updater's daemon. It is started by systemd or by an init script, and
 driven over D-Bus, for instance with updaterctl.
 
+Commands:
+  check-config  check the configuration, and whether this device is as updates need it
+
 Options:
   --config FILE   the configuration (default /etc/updaterd/updaterd.toml)
-  --check         check the configuration, and whether what it names is there and
-                  fits: keyring, boot environment, slots, data directory,
-                  identity, certificates, health checks, watchdog. Changes nothing
   --print-config  print a configuration with every key, its default and its meaning
   --version       print the version
 
@@ -48,11 +48,35 @@ Exit codes:
   0  done, or it was told to end
   1  failed: the message says why
   2  the command line is wrong
-  3  --check: the configuration is well-formed, but does not fit this device: each
-     line that begins with FAIL says what is wrong, and what cures it
+  3  check-config found something that fails
 `
 
-// exitUnfit is the exit code of --check for a device that does not fit the configuration.
+const checkUsage = `Usage: updaterd check-config [--json] [--config FILE]
+
+Checks the configuration, and that this device is as updates need it: the keys,
+the boot environment and its canary, slots and what is mounted, the slot that
+runs, watchdog, clock, message bus, data partition, health commands, and what
+makes deltas large. Changes nothing. It reads all of the slot that runs, if it is on
+record what was installed there. Needs root.
+
+A line that begins with FAIL says what keeps updates from being safe, or small;
+one with warn says what is unwise. The line below says how to cure it.
+
+Options:
+  --config FILE   the configuration (default /etc/updaterd/updaterd.toml)
+  --json          print one JSON object: config, failed, warnings and checks,
+                  each with name, level (ok, warn, fail), text and cure
+
+Exit codes:
+  0  nothing failed; there may be warnings
+  1  the configuration cannot be read
+  2  the command line is wrong
+  3  something failed
+
+Example: updaterd check-config --json
+`
+
+// exitUnfit is the exit code of check-config for a device that does not fit the configuration.
 const exitUnfit = 3
 
 func main() {
@@ -69,13 +93,19 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("updaterd", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	path := flags.String("config", "/etc/updaterd/updaterd.toml", "")
-	check := flags.Bool("check", false, "")
+	asJSON := flags.Bool("json", false, "")
 	printConfig := flags.Bool("print-config", false, "")
 	printVersion := flags.Bool("version", false, "")
 	wrong := ""
+	look, help := len(args) > 0 && args[0] == "check-config", usage
+	if look {
+		args, help = args[1:], checkUsage
+	} else if strings.Join(args, " ") == "help check-config" {
+		look, help, args = true, checkUsage, []string{"--help"}
+	}
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage)
+		fmt.Fprint(stdout, help)
 		return 0
 	case err != nil:
 		wrong = err.Error()
@@ -84,6 +114,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		} else if name, found := strings.CutPrefix(wrong, "flag needs an argument: -"); found {
 			wrong = "--" + name + " needs a value"
 		}
+	case *asJSON && !look:
+		wrong = "--json is for check-config"
 	case flags.NArg() > 0:
 		wrong = fmt.Sprintf("%q is one argument too many", flags.Arg(0))
 	}
@@ -105,15 +137,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 		if errors.Is(err, fs.ErrNotExist) {
 			fmt.Fprint(stderr, "hint: \"updaterd --print-config\" prints one to begin with\n")
 		}
-		if *check {
+		if look {
 			return 1
 		}
-	} else if *check {
-		if failed := runChecks(checksOf(c, "/"), stdout); failed > 0 {
-			fmt.Fprintf(stderr, "updaterd: %d of the checks failed\n", failed)
-			return exitUnfit
-		}
-		return 0
+	} else if look {
+		return checkConfig(*path, checksOf(c, "/"), *asJSON, stdout, stderr)
 	}
 	// Garbage is collected before the daemon, its code included, has grown to the
 	// 32 MiB that it may take; GOMEMLIMIT in its environment says otherwise.

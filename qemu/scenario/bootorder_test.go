@@ -52,7 +52,7 @@ func TestBootOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	run(t, dev, "updaterd", "--check")
+	run(t, dev, "updaterd", "check-config")
 
 	// The plug is pulled while the boot script saves that the trial has one start
 	// fewer. Before that, the environment was written four times: twice to mark the

@@ -43,7 +43,7 @@ func TestEMMCBoot(t *testing.T) {
 	boot(t, dev)
 	selected := func(slot string) {
 		t.Helper()
-		out, _ := dev.Run(t.Context(), "sh", "-c", "updaterd --check; true")
+		out, _ := dev.Run(t.Context(), "sh", "-c", "updaterd check-config; true")
 		if !strings.Contains(out, "switch of class bootloader: bootloader."+slot+" is selected") {
 			t.Errorf("slot %s of the eMMC is not selected:\n%s", slot, out)
 		}

@@ -44,6 +44,7 @@ type Machine struct {
 	scheme uboot.Scheme
 	root   map[bootctl.Slot]string
 	dir    string
+	sysfs  string
 }
 
 // New reads the running machine. dir is where its root file system is seen, "/"
@@ -58,7 +59,7 @@ func New(dir string, root map[bootctl.Slot]string, scheme uboot.Scheme) (*Machin
 	if err != nil {
 		return nil, err
 	}
-	return &Machine{line: line, bootID: id, scheme: scheme, root: root, dir: dir}, nil
+	return &Machine{line: line, bootID: id, scheme: scheme, root: root, dir: dir, sysfs: "/sys"}, nil
 }
 
 // BootID is the kernel's id of this start.
@@ -97,10 +98,29 @@ func (m *Machine) Booted() (bootctl.Slot, error) {
 	if err := unix.Stat(device, &dev); err != nil {
 		return "", fmt.Errorf("look at the device of rootfs.%s, %s: %w", slot, device, err)
 	}
-	if dev.Mode&unix.S_IFMT != unix.S_IFBLK || mounted.Dev != dev.Rdev {
+	if dev.Mode&unix.S_IFMT != unix.S_IFBLK || mounted.Dev != dev.Rdev && !m.above(number(mounted.Dev), number(dev.Rdev), maxLayers) {
 		return "", fmt.Errorf("the kernel command line says slot %s, but / is not mounted from %s (an overlay, a rescue system or another disk?)", slot, device)
 	}
 	return slot, nil
+}
+
+// number is a device's, as sysfs writes it.
+func number(dev uint64) string { return fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)) }
+
+// maxLayers bounds how many mappings may lie above a slot.
+const maxLayers = 4
+
+// above reports whether the device mapper makes a device of another one: dm-verity
+// shows a slot's file system as a device of its own.
+func (m *Machine) above(device, slot string, layers int) bool {
+	below, _ := filepath.Glob(filepath.Join(m.sysfs, "dev/block", device, "slaves/*/dev"))
+	for _, path := range below {
+		b, _ := os.ReadFile(path)
+		if n := strings.TrimSpace(string(b)); n == slot || layers > 1 && n != "" && m.above(n, slot, layers-1) {
+			return true
+		}
+	}
+	return false
 }
 
 // Claimed is the slot that the kernel command line names, whether or not that

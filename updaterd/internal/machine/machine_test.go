@@ -148,3 +148,29 @@ func TestRelease(t *testing.T) {
 		t.Fatal("read an os-release without bound")
 	}
 }
+
+// TestSlotBelowAMapping: the file system that dm-verity shows is the slot's, also
+// through another layer; that of another device is not, and a circle ends.
+func TestSlotBelowAMapping(t *testing.T) {
+	m := &Machine{sysfs: t.TempDir()}
+	for _, layer := range []struct{ device, name, below string }{
+		{"253:1", "dm-0", "253:0"}, {"253:0", "mmcblk0p2", "179:2"}, {"253:0", "mmcblk0p4", "179:4"},
+		{"253:8", "dm-9", "253:9"}, {"253:9", "dm-8", "253:8"},
+	} {
+		dir := filepath.Join(m.sysfs, "dev/block", layer.device, "slaves", layer.name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "dev"), []byte(layer.below+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		device, slot string
+		want         bool
+	}{{"253:0", "179:2", true}, {"253:1", "179:2", true}, {"253:1", "179:3", false}, {"179:2", "179:3", false}, {"253:8", "179:2", false}} {
+		if got := m.above(c.device, c.slot, maxLayers); got != c.want {
+			t.Errorf("above(%s, %s) = %v", c.device, c.slot, got)
+		}
+	}
+}
