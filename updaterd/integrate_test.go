@@ -65,11 +65,14 @@ func TestIntegratePage(t *testing.T) {
 	if err := os.Symlink("updaterd", filepath.Join(bin, "updater-bootctl")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(work, "updaterd.env"), []byte(readPage(t, "../qemu/uboot/updaterd.env")), 0o644); err != nil {
-		t.Fatal(err)
+	// What the page takes from the source, and a .config in which nothing was dropped.
+	for name, from := range map[string]string{"updaterd.env": "updaterd.env", "updaterd.config": "updaterd.config", ".config": "updaterd.config", "check-config": "check-config"} {
+		if err := os.WriteFile(filepath.Join(work, name), []byte(readPage(t, "../qemu/uboot/"+from)), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	// What each script must print.
-	says := map[string]string{"look": "factory-1", "bundle": "good: version 2.0", "boot class": "boot", "factory": ""}
+	says := map[string]string{"look": "factory-1", "bundle": "good: version 2.0", "boot class": "boot", "factory": "", "plain environment": "", "plain check": ""}
 	ran := map[string]bool{}
 	for _, b := range blocks(t) {
 		switch b.kind {

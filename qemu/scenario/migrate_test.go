@@ -115,4 +115,9 @@ func TestMigration(t *testing.T) {
 	diary(append(done, begun, begun, "done 2.0-hook/20 3.0-hook/30")...)
 	until("! updaterctl status --json | grep -q NotMigrated")
 	expectSlot(t, settled(t, dev, time.Minute), "a", "3.0-hook", client.Success, "is confirmed")
+
+	// The slot that runs was installed here: check-config compares every byte of it.
+	if out := run(t, dev, "updaterd", "check-config"); !strings.Contains(out, "rootfs.a is what was installed, byte by byte") {
+		t.Errorf("check-config says\n%s", out)
+	}
 }
