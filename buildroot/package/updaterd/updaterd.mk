@@ -1,0 +1,108 @@
+################################################################################
+#
+# updaterd
+#
+################################################################################
+
+# SPDX-License-Identifier: Apache-2.0
+
+UPDATERD_VERSION = 0.1.0
+# It has all modules in vendor/ already, so its name is not that of what
+# Buildroot makes of a tarball without them:
+# check-package disable RemoveDefaultPackageSourceVariable
+UPDATERD_SOURCE = updaterd-$(UPDATERD_VERSION).tar.gz
+UPDATERD_SITE = https://github.com/updaterd/updaterd/releases/download/v$(UPDATERD_VERSION)
+UPDATERD_LICENSE = Apache-2.0, BSD-2-Clause, BSD-3-Clause, MIT
+UPDATERD_LICENSE_FILES = \
+	LICENSE \
+	vendor/github.com/BurntSushi/toml/COPYING \
+	vendor/github.com/cavaliergopher/grab/v3/LICENSE \
+	vendor/github.com/godbus/dbus/v5/LICENSE \
+	vendor/github.com/google/go-containerregistry/LICENSE \
+	vendor/github.com/klauspost/compress/LICENSE \
+	vendor/github.com/klauspost/compress/internal/snapref/LICENSE \
+	vendor/github.com/klauspost/compress/zstd/internal/xxhash/LICENSE.txt \
+	vendor/github.com/opencontainers/go-digest/LICENSE \
+	vendor/github.com/secure-systems-lab/go-securesystemslib/LICENSE \
+	vendor/github.com/sigstore/protobuf-specs/COPYRIGHT.txt \
+	vendor/github.com/sigstore/protobuf-specs/LICENSE \
+	vendor/github.com/sigstore/sigstore/COPYRIGHT.txt \
+	vendor/github.com/sigstore/sigstore/LICENSE \
+	vendor/github.com/u-root/u-root/LICENSE \
+	vendor/github.com/youmark/pkcs8/LICENSE \
+	vendor/golang.org/x/crypto/LICENSE \
+	vendor/golang.org/x/mod/LICENSE \
+	vendor/golang.org/x/sync/LICENSE \
+	vendor/golang.org/x/sys/LICENSE \
+	vendor/golang.org/x/term/LICENSE \
+	vendor/google.golang.org/genproto/googleapis/api/LICENSE \
+	vendor/google.golang.org/protobuf/LICENSE
+HOST_UPDATERD_LICENSE_FILES = LICENSE
+
+# The Makefile has the flags of the device binary, and what goes where. It must
+# not take a toolchain from the user's cache, and it is static: without cgo.
+UPDATERD_MAKE = $(MAKE) -C $(@D) \
+	GO=$(GO_BIN) \
+	GOFLAGS="-mod=vendor -buildvcs=false -p=$(PARALLEL_JOBS)" \
+	UPDATERD_CACHE=$(@D)/no-cache \
+	VERSION=$(UPDATERD_VERSION)
+
+define UPDATERD_BUILD_CMDS
+	$(HOST_GO_TARGET_ENV) $(UPDATERD_MAKE) device \
+		ARCH=$(GO_GOARCH) STRIPPED= OUT=$(@D)/bin/updaterd
+endef
+
+define UPDATERD_INSTALL_TARGET_CMDS
+	$(UPDATERD_MAKE) install BINARY=$(@D)/bin/updaterd INIT=none \
+		DESTDIR=$(TARGET_DIR)
+endef
+
+define UPDATERD_INSTALL_INIT_SYSTEMD
+	$(UPDATERD_MAKE) install-init INIT=systemd DESTDIR=$(TARGET_DIR)
+endef
+
+define UPDATERD_INSTALL_INIT_SYSV
+	$(UPDATERD_MAKE) install-init INIT=sysvinit INITSCRIPT=S80updaterd \
+		DESTDIR=$(TARGET_DIR)
+endef
+
+UPDATERD_CONFIG = $(call qstrip,$(BR2_PACKAGE_UPDATERD_CONFIG))
+ifneq ($(UPDATERD_CONFIG),)
+define UPDATERD_INSTALL_CONFIG
+	$(INSTALL) -D -m 0644 $(UPDATERD_CONFIG) \
+		$(TARGET_DIR)/etc/updaterd/updaterd.toml
+endef
+UPDATERD_POST_INSTALL_TARGET_HOOKS += UPDATERD_INSTALL_CONFIG
+endif
+
+UPDATERD_KEYRING_DIR = $(call qstrip,$(BR2_PACKAGE_UPDATERD_KEYRING))
+ifneq ($(UPDATERD_KEYRING_DIR),)
+# A key that was taken out of the directory must not stay in the image.
+define UPDATERD_INSTALL_KEYRING
+	rm -f $(TARGET_DIR)/etc/updaterd/keys/*
+	$(foreach f,$(wildcard $(addprefix $(UPDATERD_KEYRING_DIR)/,*.pem *.pub *.crl)),\
+		$(INSTALL) -m 0644 $(f) $(TARGET_DIR)/etc/updaterd/keys/
+	)
+endef
+UPDATERD_POST_INSTALL_TARGET_HOOKS += UPDATERD_INSTALL_KEYRING
+endif
+
+# Said before hours of building rather than after them.
+ifeq ($(BR2_PACKAGE_UPDATERD)$(BR_BUILDING),yy)
+ifneq ($(value BR2_PACKAGE_UPDATERD_KEYRING),"")
+ifeq ($(wildcard $(addprefix $(UPDATERD_KEYRING_DIR)/,*.pem *.pub)),)
+$(error BR2_PACKAGE_UPDATERD_KEYRING is $(value BR2_PACKAGE_UPDATERD_KEYRING), which is "$(UPDATERD_KEYRING_DIR)" and holds no public key (*.pem, *.pub); make one: updater-sign keygen -o release)
+endif
+endif
+endif
+
+define HOST_UPDATERD_BUILD_CMDS
+	$(HOST_GO_HOST_ENV) $(UPDATERD_MAKE) tools TOOLS=$(@D)/bin
+endef
+
+define HOST_UPDATERD_INSTALL_CMDS
+	$(UPDATERD_MAKE) install-tools TOOLS=$(@D)/bin PREFIX=$(HOST_DIR)
+endef
+
+$(eval $(golang-package))
+$(eval $(host-golang-package))
