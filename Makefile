@@ -228,6 +228,15 @@ dist: setup ## write dist/updaterd-VERSION.tar.gz: what is committed, with vendo
 release-sums: dist ## write VERSION and the sum of its tarball into the recipes for Yocto and Buildroot
 	@.ci/release-sums $(VERSION) dist/$(DIST_NAME).tar.gz
 
+# Needs Go, and dpkg-deb; the tree of a release tarball will do.
+.PHONY: deb
+DEB_ARCHES       ?= amd64 arm64 armhf riscv64
+DEB_TOOLS_ARCHES ?= amd64 arm64
+DEB_OUT          ?= dist
+deb: ## write Debian packages of the daemon and of the build host's tools into dist/
+	@for arch in $(DEB_ARCHES); do GO='$(GO)' packaging/debian/build '$(VERSION)' '$(DEB_OUT)' updaterd $$arch; done
+	@for arch in $(DEB_TOOLS_ARCHES); do GO='$(GO)' packaging/debian/build '$(VERSION)' '$(DEB_OUT)' updater-tools $$arch; done
+
 .PHONY: clean
 clean: ## remove what was built here; the cache of assets stays
 	rm -rf bin dist
