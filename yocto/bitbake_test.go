@@ -258,7 +258,7 @@ func (s *site) newBuild(t *testing.T, c checkout, name string, layers []string, 
 			`PACKAGE_CLASSES = "package_ipk"`,
 			// Nobody takes anything from this build.
 			`SSTATE_SKIP_CREATION = "1"`,
-			`HOSTTOOLS += "go unshare mke2fs mkfs.ext4 fsck.ext4 aarch64-linux-gnu-objdump"`,
+			`HOSTTOOLS += "go unshare mke2fs mkfs.ext4 fsck.ext4 debugfs aarch64-linux-gnu-objdump"`,
 			// With the bbappends for what is masked.
 			fmt.Sprintf(`BBMASK += "^%s/meta/recipes- /layers/[^/]*/recipes-(bsp|kernel)/"`, regexp.QuoteMeta(c.core)),
 			fmt.Sprintf(`ASSUME_PROVIDED += "%s"`, strings.Join(assumed, " ")),

@@ -180,6 +180,7 @@ addtask do_rootfs
 fakeroot do_image() {
     ROOTFS_SIZE=16384
     oe_mkext234fs ext4 ${EXTRA_IMAGECMD:ext4}
+    updaterd_inode_times
     ln -s ${IMAGE_NAME}.ext4 ${IMGDEPLOYDIR}/${IMAGE_LINK_NAME}.ext4
 }
 do_image[dirs] = "${IMGDEPLOYDIR}"

@@ -20,12 +20,14 @@ import (
 const testUBoot = `# SPDX-License-Identifier: Apache-2.0
 SUMMARY = "Stands for U-Boot"
 LICENSE = "Apache-2.0"
+LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/Apache-2.0;md5=89aea4e17d99a7cacdbeed46a0096b10"
 INHIBIT_DEFAULT_DEPS = "1"
+SRC_URI = "file://source;subdir=${BP}"
 PACKAGE_ARCH = "${MACHINE_ARCH}"
 inherit deploy nopackages
 B = "${WORKDIR}/build"
 do_configure() {
-    mkdir -p ${S} ${B}/sub
+    mkdir -p ${B}/sub
     grep -v '@DROPPED@' ${UPDATERD_FILES}/updaterd.cfg > ${B}/sub/.config
 }
 do_deploy() {
@@ -46,6 +48,7 @@ BBFILE_COLLECTIONS += "updaterd-test-uboot"
 BBFILE_PATTERN_updaterd-test-uboot = "^${LAYERDIR}/"
 LAYERSERIES_COMPAT_updaterd-test-uboot = "scarthgap wrynose blacksail"
 `, 0o644)
+	s.write(t, "layers/meta-test-uboot/files/source", "of U-Boot\n", 0o644)
 	for _, c := range all {
 		t.Run(c.series, func(t *testing.T) {
 			name := "uboot-" + c.series

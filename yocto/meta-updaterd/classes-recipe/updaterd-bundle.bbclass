@@ -74,6 +74,22 @@ EXTRA_IMAGECMD:ext4 = "-i 4096 -b 4096 -O ^has_journal -U ${UPDATERD_EXT4_UUID} 
 export E2FSPROGS_FAKE_TIME = "${UPDATERD_CREATED}"
 export E2FSCK_TIME = "${UPDATERD_CREATED}"
 
+# mke2fs before 1.47.1 (scarthgap) copies into the inodes when the build made, and last
+# read, each file. Then no two builds are the same, and each delta carries the difference.
+updaterd_inode_times() {
+    (cd ${IMAGE_ROOTFS} && find . -printf '%P\n') | LC_ALL=C sort | sed 's/"/""/g' | while IFS= read -r path; do
+        for field in atime ctime crtime; do
+            echo "set_inode_field \"/$path\" $field @${UPDATERD_CREATED}"
+            echo "set_inode_field \"/$path\" ${field}_extra 0"
+        done
+    done > ${T}/inode-times
+    debugfs -w -f ${T}/inode-times ${IMGDEPLOYDIR}/${IMAGE_NAME}.ext4 > ${T}/inode-times.log 2>&1
+    if grep '^set_inode_field:' ${T}/inode-times.log; then
+        bbfatal "debugfs cannot set the times in ${IMAGE_NAME}.ext4; see above."
+    fi
+}
+do_image_ext4[postfuncs] += "updaterd_inode_times"
+
 ROOTFS_POSTPROCESS_COMMAND += "updaterd_release updaterd_data"
 
 # A device finds out which release its factory slot holds, and so which delta fits,
