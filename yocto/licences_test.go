@@ -7,20 +7,16 @@ import (
 	"cmp"
 	"crypto/md5"
 	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"maps"
 	"os"
-	"os/exec"
-	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/updaterd/updaterd/packaging/licences"
 )
 
 var update = flag.Bool("update", false, "write the lists of licences anew")
@@ -43,7 +39,7 @@ var linked = map[string]struct {
 func TestLicences(t *testing.T) {
 	for name, what := range linked {
 		t.Run(name, func(t *testing.T) {
-			want, err := licences(what.packages, what.architectures, what.tags)
+			want, err := include(what.packages, what.architectures, what.tags)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,37 +60,11 @@ func TestLicences(t *testing.T) {
 	}
 }
 
-// licences makes an include file from what is linked.
-func licences(packages, architectures []string, tags string) ([]byte, error) {
-	texts := map[string]string{} // path in the release tarball: file here
-	for _, arch := range architectures {
-		cmd := exec.Command("go", append([]string{"list", "-deps", "-tags", tags, "-json=ImportPath,Dir,Module"}, packages...)...)
-		cmd.Dir = ".."
-		cmd.Env = append(os.Environ(), "GOOS=linux", "CGO_ENABLED=0", "GOARCH="+arch)
-		out, err := cmd.Output()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", cmd, err)
-		}
-		for dec := json.NewDecoder(bytes.NewReader(out)); ; {
-			var pkg struct {
-				ImportPath, Dir string
-				Module          *struct {
-					Path, Dir string
-					Main      bool
-				}
-			}
-			if err := dec.Decode(&pkg); errors.Is(err, io.EOF) {
-				break
-			} else if err != nil {
-				return nil, err
-			}
-			if pkg.Module == nil || pkg.Module.Main {
-				continue
-			}
-			if err := findTexts(texts, pkg.ImportPath, pkg.Dir, pkg.Module.Path, pkg.Module.Dir); err != nil {
-				return nil, err
-			}
-		}
+// include makes an include file from what is linked.
+func include(packages, architectures []string, tags string) ([]byte, error) {
+	texts, err := licences.Linked("..", tags, architectures, packages...)
+	if err != nil {
+		return nil, err
 	}
 	texts["LICENSE"] = "../LICENSE"
 
@@ -127,37 +97,6 @@ LIC_FILES_CHKSUM = "\
 %s"
 `, strings.Join(slices.Sorted(maps.Keys(ids)), " ${UPDATERD_AND} "), list.String()), nil
 }
-
-// findTexts notes the licences of a package: those in its directory, and in all
-// above it in its module, of which "go mod vendor" keeps copies. LICENSE.docs is
-// about documents, which are not linked.
-func findTexts(texts map[string]string, importPath, dir, module, root string) error {
-	for {
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			return err
-		}
-		found := false
-		for _, e := range entries {
-			if e.Type().IsRegular() && licenceFile.MatchString(e.Name()) && e.Name() != "LICENSE.docs" {
-				texts[path.Join("vendor", importPath, e.Name())] = filepath.Join(dir, e.Name())
-				found = true
-			}
-		}
-		if importPath == module {
-			if !found && !slices.ContainsFunc(slices.Collect(maps.Keys(texts)), func(p string) bool { return strings.HasPrefix(p, "vendor/"+module+"/") }) {
-				return fmt.Errorf("module %s has no licence", module)
-			}
-			return nil
-		}
-		importPath, dir = path.Dir(importPath), filepath.Dir(dir)
-		if len(dir) < len(root) {
-			return fmt.Errorf("package below %s is not in its module %s", importPath, module)
-		}
-	}
-}
-
-var licenceFile = regexp.MustCompile(`^(LICEN[CS]E|COPYING|COPYRIGHT)([-.]|$)`)
 
 // phrases tell a licence from the others. A text may hold several.
 var phrases = []struct{ id, has, hasNot string }{
