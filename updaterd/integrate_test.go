@@ -66,7 +66,7 @@ func TestIntegratePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What the page takes from the source, and a .config in which nothing was dropped.
-	for name, from := range map[string]string{"updaterd.env": "updaterd.env", "updaterd.config": "updaterd.config", ".config": "updaterd.config", "check-config": "check-config"} {
+	for name, from := range map[string]string{"updaterd.env": "updaterd.env", "updaterd.config": "updaterd.config", ".config": "updaterd.config", "check-config": "check-config", "environment": "environment"} {
 		if err := os.WriteFile(filepath.Join(work, name), []byte(readPage(t, "../qemu/uboot/"+from)), 0o755); err != nil {
 			t.Fatal(err)
 		}

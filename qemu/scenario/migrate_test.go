@@ -21,7 +21,7 @@ const (
 	hook     = `#!/bin/sh
 cd ` + appDir + ` || exit 1
 told="$UPDATERD_OLD_VERSION/$UPDATERD_OLD_SEQUENCE $UPDATERD_NEW_VERSION/$UPDATERD_NEW_SEQUENCE"
-echo "begin $told trial=$(updater-bootctl get upgrade_available)" >>diary
+echo "begin $told $(updater-bootctl get upgrade_available)" >>diary
 sync
 if [ -e slow ]; then rm slow; sync; sleep 600; fi
 if [ -e full ]; then echo "no room for the new form"; exit 1; fi
@@ -68,7 +68,7 @@ func TestMigration(t *testing.T) {
 		t.Fatal(err)
 	}
 	until("grep -q begin " + appDir + "/diary")
-	begun := "begin 1.0-hook/ 2.0-hook/20 trial=0"
+	begun := "begin 1.0-hook/ 2.0-hook/20 upgrade_available=0"
 	diary(begun)
 	st := status(t, dev)
 	if p := strings.Join(st.Problems, "\n"); st.State != client.Idle || !strings.Contains(p, "being migrated to version 2.0-hook") {
@@ -106,7 +106,7 @@ func TestMigration(t *testing.T) {
 		!strings.Contains(r.Message, "slot a is confirmed; but the data were not migrated: command migrate exited with status 1: no room for the new form") {
 		t.Errorf("after the hook failed: slot %s, primary %s, last result %+v", st.BootedSlot, st.PrimarySlot, r)
 	}
-	begun = "begin 2.0-hook/20 3.0-hook/30 trial=0"
+	begun = "begin 2.0-hook/20 3.0-hook/30 upgrade_available=0"
 	diary(append(done, begun)...)
 	run(t, dev, "sh", "-c", "rm "+appDir+"/full && sync")
 	dev.PowerOff()
