@@ -85,7 +85,7 @@ updaterd_inode_times() {
     done > ${T}/inode-times
     debugfs -w -f ${T}/inode-times ${IMGDEPLOYDIR}/${IMAGE_NAME}.ext4 > ${T}/inode-times.log 2>&1
     if grep '^set_inode_field:' ${T}/inode-times.log; then
-        bbfatal "debugfs cannot set the times in ${IMAGE_NAME}.ext4; see above."
+        bbfatal_log "debugfs cannot set the times in ${IMAGE_NAME}.ext4; see above."
     fi
 }
 do_image_ext4[postfuncs] += "updaterd_inode_times"
