@@ -102,7 +102,7 @@ proof: setup ## cut the power after every step of an update, in memory, and say 
 	@go test -timeout 10m -v ./updaterd/internal/proof | grep -v '^ *\(===\|--- PASS\|PASS\)'
 
 .PHONY: check
-check: lint cross unit ## everything that needs no QEMU, in about three minutes
+check: lint cross unit ## everything that needs no QEMU, in 10 to 15 minutes
 
 .PHONY: assets
 assets: setup ## build U-Boot, the kernel and the root file systems into the cache
