@@ -244,7 +244,6 @@ func (s *site) newBuild(t *testing.T, c checkout, name string, layers []string, 
 		`DISTRO_FEATURES:append = " updaterd"`,
 		fmt.Sprintf(`DL_DIR = "%s/downloads"`, s.dir),
 		`TMPDIR = "${TOPDIR}/tmp"`,
-		`TCLIBCAPPEND = ""`, // scarthgap appends it
 		`BB_NO_NETWORK = "1"`,
 		`CONNECTIVITY_CHECK_URIS = ""`,
 		`BB_HASHSERVE = ""`,
