@@ -51,7 +51,7 @@ func (e *ext4) entries(dir *ext4Inode, f func(ino uint64, name string)) error {
 			if err := e.spend(); err != nil {
 				return err
 			}
-			b, err := e.read((r.start+i)*e.block, e.block)
+			b, err := e.read((r.start+i)*e.BlockSize, e.BlockSize)
 			if err != nil {
 				return err
 			}

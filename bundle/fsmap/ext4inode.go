@@ -44,7 +44,7 @@ func (e *ext4) inode(ino uint64, b []byte) error {
 		UID: uint32(u16(2)) | uint32(u16(0x78))<<16, GID: uint32(u16(0x18)) | uint32(u16(0x7a))<<16,
 	}}
 	extra := int64(0)
-	if e.inodeSize >= 160 {
+	if e.InodeSize >= 160 {
 		extra = 128 + int64(u16(0x80))
 	}
 	stamp := func(at, more int) int64 {
@@ -94,7 +94,7 @@ func (e *ext4) extents(in *ext4Inode, b []byte, depth int) error {
 		}
 		if d > 0 {
 			child := u32(at+4) | int64(u16(at+8))<<32
-			node, err := e.read(child*e.block, e.block)
+			node, err := e.read(child*e.BlockSize, e.BlockSize)
 			if err != nil {
 				return err
 			}
@@ -131,7 +131,7 @@ func (e *ext4) indirect(in *ext4Inode, b []byte) error {
 func (e *ext4) pointers(in *ext4Inode, b []byte, depth int, logical *int64) error {
 	span := int64(1)
 	for range depth {
-		span *= e.block / 4
+		span *= e.BlockSize / 4
 	}
 	for ; len(b) > 0; b = b[4:] {
 		at := int64(binary.LittleEndian.Uint32(b))
@@ -151,7 +151,7 @@ func (e *ext4) pointers(in *ext4Inode, b []byte, depth int, logical *int64) erro
 			*logical++
 			continue
 		}
-		node, err := e.read(at*e.block, e.block)
+		node, err := e.read(at*e.BlockSize, e.BlockSize)
 		if err != nil {
 			return err
 		}

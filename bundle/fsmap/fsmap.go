@@ -10,6 +10,8 @@ import (
 	"io"
 	"slices"
 	"time"
+
+	"github.com/updaterd/updaterd/bundle/fsmap/ext4super"
 )
 
 // The types of file systems that are recognised.
@@ -63,7 +65,7 @@ type Map struct {
 	// Created is when the file system was made, zero if that is not recorded.
 	Created time.Time
 	// Ext4 has what only ext4 has, nil for others.
-	Ext4 *Ext4Super
+	Ext4 *ext4super.Superblock
 	// Files are sorted by path; a file with several names is there once.
 	Files []File
 	// Extents are sorted by offset, do not overlap, and leave out what is unused.
@@ -226,4 +228,19 @@ func unix(seconds int64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(seconds, 0).UTC()
+}
+
+// text is b up to its NUL, printable.
+func text(b []byte) string {
+	var s []byte
+	for _, c := range b {
+		if c == 0 {
+			break
+		}
+		if c < ' ' || c > '~' {
+			c = '?'
+		}
+		s = append(s, c)
+	}
+	return string(s)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/updaterd/updaterd/bundle"
 	"github.com/updaterd/updaterd/bundle/fsmap"
+	"github.com/updaterd/updaterd/bundle/fsmap/ext4super"
 )
 
 // The ids of findings.
@@ -83,11 +84,11 @@ func (c *comparison) foundSize(r *Report) *Finding {
 }
 
 // ext4 is both superblocks, nil if not both images are ext4.
-func (c *comparison) ext4() *[2]*fsmap.Ext4Super {
+func (c *comparison) ext4() *[2]*ext4super.Superblock {
 	if c.was.fs.Ext4 == nil || c.is.fs.Ext4 == nil {
 		return nil
 	}
-	return &[2]*fsmap.Ext4Super{c.was.fs.Ext4, c.is.fs.Ext4}
+	return &[2]*ext4super.Superblock{c.was.fs.Ext4, c.is.fs.Ext4}
 }
 
 // checksums: the UUID is part of every checksum of the metadata.
@@ -153,10 +154,10 @@ func sides(old, new bool) string {
 	return ""
 }
 
-func is(s *side, f func(*fsmap.Ext4Super) bool) bool { return s.fs.Ext4 != nil && f(s.fs.Ext4) }
+func is(s *side, f func(*ext4super.Superblock) bool) bool { return s.fs.Ext4 != nil && f(s.fs.Ext4) }
 
 func (c *comparison) foundResized(r *Report) *Finding {
-	resized := func(e *fsmap.Ext4Super) bool { return e.Resized }
+	resized := func(e *ext4super.Superblock) bool { return e.Resized }
 	who := sides(is(c.was, resized), is(c.is, resized))
 	var why []string
 	if who != "" {
@@ -178,7 +179,7 @@ func (c *comparison) foundResized(r *Report) *Finding {
 }
 
 func (c *comparison) foundMounted(r *Report) *Finding {
-	mounted := (*fsmap.Ext4Super).WasMounted
+	mounted := (*ext4super.Superblock).WasMounted
 	who := sides(is(c.was, mounted), is(c.is, mounted))
 	if who == "" {
 		return nil

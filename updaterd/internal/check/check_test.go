@@ -147,7 +147,11 @@ func goodBoard(t *testing.T) *board {
 			return int64(len(d)), b.numbers[path], nil
 		},
 		Open: func(path string) (io.ReaderAt, io.Closer, error) {
-			return bytes.NewReader(b.devices[path]), io.NopCloser(nil), nil
+			d, ok := b.devices[path]
+			if !ok {
+				return nil, nil, os.ErrNotExist
+			}
+			return bytes.NewReader(d), io.NopCloser(nil), nil
 		},
 		Record: func(s Slot) (string, int64) {
 			if d := b.records[s.String()]; d != "" {

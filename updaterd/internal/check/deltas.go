@@ -5,13 +5,14 @@ package check
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"regexp"
 	"strings"
 
-	"github.com/updaterd/updaterd/bundle/fsmap"
+	"github.com/updaterd/updaterd/bundle/fsmap/ext4super"
 )
 
 // rootClass is the class of the slots that are mounted on /.
@@ -29,21 +30,17 @@ func (h *Host) booted() (Slot, error) {
 }
 
 // super reads the superblock of a slot; nil if that is not ext4.
-func (h *Host) super(s Slot) (*fsmap.Map, error) {
-	size, _, err := h.Device(s.Path)
-	if err != nil {
-		return nil, err
-	}
+func (h *Host) super(s Slot) (*ext4super.Superblock, error) {
 	r, c, err := h.Open(s.Path)
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	m, err := fsmap.ReadExt4Super(r, size)
-	if err != nil {
+	e, err := ext4super.Read(r)
+	if errors.Is(err, ext4super.ErrNone) {
 		return nil, nil // another file system, which nothing resizes or counts mounts of
 	}
-	return m, nil
+	return e, err
 }
 
 // unchanged: the slot that runs is what was installed, byte by byte. Deltas are
@@ -55,12 +52,11 @@ func (h *Host) unchanged() (string, error) {
 		return "", err
 	}
 	digest, size := h.Record(s)
-	m, err := h.super(s)
+	e, err := h.super(s)
 	if err != nil {
 		return "", Fault("see to the check \"slot "+s.String()+"\" first", "read %s: %w", s.Path, err)
 	}
-	if m != nil {
-		e := m.Ext4
+	if e != nil {
 		what := fmt.Sprintf("was mounted for writing %d times", e.MountCount)
 		if !e.Mounted.IsZero() {
 			what += e.Mounted.Format(", last on 2006-01-02 15:04")
@@ -68,9 +64,9 @@ func (h *Host) unchanged() (string, error) {
 		if len(e.Unfinished) > 0 {
 			what += "; " + strings.Join(e.Unfinished, ", and ")
 		}
-		if e.Resized || size > 0 && m.Size > size {
+		if e.Resized || size > 0 && e.Size() > size {
 			return "", Fault("disable what resizes it at start (see \"growing at start\"), and give the image its final size when it is built; install it anew",
-				"the file system in %s was resized: it takes %d bytes, and the release's image has %d; %s", s, m.Size, size, why)
+				"the file system in %s was resized: it takes %d bytes, and the release's image has %d; %s", s, e.Size(), size, why)
 		}
 		if e.WasMounted() {
 			return "", Fault("mount it read-only from the first start on, in an initramfs too; build the image with mke2fs -d and do not mount it; install it anew",
@@ -103,8 +99,8 @@ func (h *Host) hashSeeds() (string, error) {
 		if s.Class != rootClass {
 			continue
 		}
-		if m, err := h.super(s); err == nil && m != nil {
-			seeds[string(s.Slot)] = m.Ext4.HashSeed
+		if e, err := h.super(s); err == nil && e != nil {
+			seeds[string(s.Slot)] = e.HashSeed
 		}
 	}
 	switch {
