@@ -257,6 +257,44 @@ func TestInitScriptWithoutItsKeeper(t *testing.T) {
 	}
 }
 
+// A start or a stop finds what the start just before it began, however long that
+// takes. Here the keeper comes a second after start-stop-daemon has returned.
+func TestInitScriptInHaste(t *testing.T) {
+	daemon, configuration := runnable(t)
+	for _, kind := range []string{"dpkg", "busybox"} {
+		t.Run(kind, func(t *testing.T) {
+			bin, shell := binaries(t, kind)
+			real := "/sbin/start-stop-daemon"
+			if kind == "busybox" {
+				real = filepath.Join(bin, "start-stop-daemon")
+			}
+			slow := t.TempDir()
+			put(t, slow, "start-stop-daemon", []byte("#!/bin/sh\n[ \"$1\" = --start ] || exec "+real+" \"$@\"\n(sleep 1; exec "+real+" \"$@\") >/dev/null 2>&1 &\n"))
+			if err := os.Chmod(filepath.Join(slow, "start-stop-daemon"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			s := newInitScript(t, shell, slow+":"+bin, daemon, configuration, servertest.Bus(t))
+			alive := func() string {
+				out, _ := exec.Command("pgrep", "-f", "^"+daemon+" ").Output()
+				return string(out)
+			}
+			s.want(t, "start", 0, "OK")
+			s.want(t, "start", 0, "was running")
+			eventually(t, "the daemon runs", func() bool { code, _ := s.run(t, "status"); return code == 0 })
+			if got, want := alive(), fmt.Sprintln(s.pid()); got != want {
+				t.Errorf("after two starts the processes %q run, want %q", got, want)
+			}
+			s.want(t, "stop", 0, "OK")
+			s.want(t, "start", 0, "OK")
+			s.want(t, "stop", 0, "OK")
+			s.want(t, "status", 3, "does not run")
+			if got := alive(); got != "" {
+				t.Errorf("after stop the processes %q run", got)
+			}
+		})
+	}
+}
+
 func TestInitScriptIsClean(t *testing.T) {
 	shellcheck, err := exec.LookPath("shellcheck")
 	if err != nil {
