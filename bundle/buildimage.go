@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 
 	"github.com/updaterd/updaterd/bundle/delta"
 )
@@ -141,6 +142,9 @@ func (b *builder) identify(ctx context.Context, in *imageInput, k int) (source S
 // delta encodes the delta against source k of an image.
 func (b *builder) delta(ctx context.Context, in *imageInput, k int, digests []Digest, full *builtRecipe) (*builtRecipe, error) {
 	src := in.sources[k]
+	// An index is the most that is ever held. What the recipe before has left would
+	// be held beside it, because the collector waits until there is as much again.
+	debug.FreeOSMemory()
 	if in.streams == nil {
 		var err error
 		if in.streams, err = delta.FindStreams(in.File, in.size); err != nil {

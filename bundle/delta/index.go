@@ -15,7 +15,7 @@ type Index struct {
 	pool    *pool     // what the source's deflate streams expand to
 	runs    []stream  // of the target, as far as they are not in the source
 	workers sync.Pool // of *worker
-	unmap   func() error
+	source  source
 }
 
 // NewIndex indexes the first size bytes of src. A regular file is mapped and
@@ -24,41 +24,29 @@ type Index struct {
 // streams there are in the target, so that they can be compared with those of
 // the source in expanded form; it may be nil.
 func NewIndex(src io.ReaderAt, size int64, target *Streams) (*Index, error) {
-	b, unmap, err := content(src, size)
+	s, err := openSource(src, size)
 	if err != nil {
 		return nil, fmt.Errorf("index source: %w", err)
 	}
-	x := &Index{unmap: unmap}
+	x := &Index{source: s}
 	if target != nil && len(target.list) > 0 {
 		var changed []stream
-		x.runs, changed = newer(target.list, scan(b))
+		x.runs, changed = newer(target.list, scan(s.b))
 		if len(x.runs) > 0 {
-			x.pool = newPool(b, changed)
+			x.pool = newPool(s.b, changed)
 		}
 	}
-	x.image = newSeeds(b)
+	x.image = newSeeds(s.b)
+	if err := s.forget(); err != nil {
+		s.close()
+		return nil, fmt.Errorf("index source: %w", err)
+	}
 	return x, nil
 }
 
 // Close frees the index. No Patch may be running or follow.
 func (x *Index) Close() error {
-	unmap := x.unmap
+	s := x.source
 	*x = Index{}
-	return unmap()
-}
-
-// content maps or reads the first size bytes of an image.
-func content(r io.ReaderAt, size int64) (b []byte, unmap func() error, err error) {
-	if size < 0 || size > maxSource || size != int64(int(size)) {
-		return nil, nil, fmt.Errorf("size %d is out of range", size)
-	}
-	b, unmap, ok := mapFile(r, int(size))
-	if ok {
-		return b, unmap, nil
-	}
-	b = make([]byte, size)
-	if err := readFull(r, b, 0); size > 0 && err != nil {
-		return nil, nil, err
-	}
-	return b, func() error { return nil }, nil
+	return s.close()
 }

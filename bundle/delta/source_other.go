@@ -6,4 +6,6 @@ package delta
 
 import "io"
 
-func mapFile(io.ReaderAt, int) (b []byte, unmap func() error, ok bool) { return nil, nil, false }
+func mapFile(io.ReaderAt, int) (b []byte, ok bool) { return nil, false }
+func unmapFile([]byte) error                       { return nil }
+func forgetPages([]byte) error                     { return nil }

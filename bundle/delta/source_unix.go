@@ -13,18 +13,19 @@ import (
 
 // mapFile maps the first size bytes of src if it is a regular file of at
 // least that length; otherwise ok is false and the caller reads src instead.
-func mapFile(src io.ReaderAt, size int) (b []byte, unmap func() error, ok bool) {
+func mapFile(src io.ReaderAt, size int) (b []byte, ok bool) {
 	f, isFile := src.(*os.File)
 	if !isFile || size == 0 {
-		return nil, nil, false
+		return nil, false
 	}
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size() < int64(size) {
-		return nil, nil, false
+		return nil, false
 	}
 	b, err = unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		return nil, nil, false
-	}
-	return b, func() error { return unix.Munmap(b) }, true
+	return b, err == nil
 }
+
+func unmapFile(b []byte) error { return unix.Munmap(b) }
+
+func forgetPages(b []byte) error { return unix.Madvise(b, unix.MADV_DONTNEED) }

@@ -36,12 +36,12 @@ func (s stream) endByte() int   { return (s.bounds[len(s.bounds)-1] + 7) / 8 }
 // FindStreams looks for deflate streams in the first size bytes of an image: in
 // gzip files, zip archives and zlib data, wherever they lie.
 func FindStreams(image io.ReaderAt, size int64) (*Streams, error) {
-	b, unmap, err := content(image, size)
+	src, err := openSource(image, size)
 	if err != nil {
 		return nil, fmt.Errorf("look for compressed data: %w", err)
 	}
-	s := &Streams{scan(b)}
-	return s, unmap()
+	s := &Streams{scan(src.b)}
+	return s, src.close()
 }
 
 // scan finds the streams of b in ascending order, not overlapping.
