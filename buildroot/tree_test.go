@@ -30,7 +30,7 @@ func read(t *testing.T, path string) string {
 
 // What U-Boot and Linux are told is what the tests in QEMU run.
 func TestOneSource(t *testing.T) {
-	for _, link := range []string{board + "/updaterd.config", board + "/updaterd.env", board + "/fw_env.config", "package/updaterd/check-config"} {
+	for _, link := range []string{board + "/updaterd.config", board + "/updaterd.env", board + "/fw_env.config", "package/updaterd/check-config", "package/updaterd/environment"} {
 		target, err := filepath.EvalSymlinks(link)
 		if want := "../qemu/uboot/" + filepath.Base(link); err != nil || target != want {
 			t.Errorf("%s is %s, %v; want a link to %s", link, target, err, want)

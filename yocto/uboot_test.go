@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -61,7 +62,7 @@ LAYERSERIES_COMPAT_updaterd-test-uboot = "scarthgap wrynose blacksail"
 					`HOSTTOOLS += "mkenvimage uboot-mkenvimage"`,
 				}, more...)...)
 			}
-			example := []string{`MACHINE = "qemuarm64-updaterd"`, `UPDATERD_UBOOT_ENV_SET:append:pn-u-boot = "\nboot_dev=mmc 1"`}
+			example := []string{`MACHINE = "qemuarm64-updaterd"`, `UPDATERD_UBOOT_ENV_SET:append:pn-u-boot = "\nboot_dev=mmc 1\naltbootcmd=echo 'none'"`}
 
 			b := build("@")
 			if uri := b.variables(t, "u-boot")["SRC_URI"]; strings.Contains(uri, "updaterd") {
@@ -84,7 +85,7 @@ LAYERSERIES_COMPAT_updaterd-test-uboot = "scarthgap wrynose blacksail"
 			// What is empty is not there.
 			maps.DeleteFunc(want, func(_, value string) bool { return value == "" })
 			delete(want, "boot_initrd")
-			want["boot_dev"], want["env_id"] = "mmc 1", "factory"
+			want["boot_dev"], want["altbootcmd"], want["env_id"] = "mmc 1", "echo 'none'", "factory"
 			if got := decode(t, image); !maps.Equal(got, want) {
 				t.Errorf("the environment of a factory is\n%q\nwant\n%q", got, want)
 			}
@@ -93,9 +94,82 @@ LAYERSERIES_COMPAT_updaterd-test-uboot = "scarthgap wrynose blacksail"
 			if err == nil || !strings.Contains(said, "CONFIG_BOOTCOUNT_ENV is") {
 				t.Errorf("an option is not in force, and the build goes on: %v\n%s", err, said)
 			}
-			said, err = build("@", append(example, `UPDATERD_UBOOT_ENV_SET:append:pn-u-boot = "\nbootcmd=run mine"`)...).run(t, "bitbake", "--no-setscene", "-c", "configure", "-f", "u-boot")
-			if err == nil || !strings.Contains(said, "bootcmd, which has several lines") {
-				t.Errorf("half of the boot commands is replaced, and the build goes on: %v\n%s", err, said)
+			said, err = build("@", append(example, `UPDATERD_UBOOT_ENV_SET:append:pn-u-boot = "\n boot_root=/dev/sda"`)...).run(t, "bitbake", "--no-setscene", "-c", "configure", "-f", "u-boot")
+			if err == nil || !strings.Contains(said, "boot_root=/dev/sda\", which is not NAME=VALUE") {
+				t.Errorf("a name has a blank before it, and the build goes on: %v\n%s", err, said)
+			}
+		})
+	}
+}
+
+// step is what the include adds to a task, with the values of BitBake's variables,
+// as a script.
+func step(t *testing.T, task string, variables map[string]string) string {
+	t.Helper()
+	_, body, found := strings.Cut(read(t, layer, "recipes-bsp/u-boot/u-boot-updaterd.inc"), "\n"+task+"() {\n")
+	body, _, closed := strings.Cut(body, "\n}\n")
+	if !found || !closed {
+		t.Fatalf("the include has no %s", task)
+	}
+	for name, value := range variables {
+		body = strings.ReplaceAll(body, "${"+name+"}", value)
+	}
+	return "set -e\nbbfatal() { echo \"ERROR: $*\"; exit 1; }\n" + body
+}
+
+// TestUBootEnvironment runs the steps that make the environment, without BitBake:
+// what U-Boot is compiled with, and what a factory writes.
+func TestUBootEnvironment(t *testing.T) {
+	if _, err := exec.LookPath("mkenvimage"); err != nil {
+		t.Skip("skipped: no mkenvimage; .ci/setup installs it (u-boot-tools)")
+	}
+	for name, tc := range map[string]struct{ set, want, wrong string }{
+		"nothing":        {"", "", ""},
+		"values":         {`boot_dev=mmc 1\nboot_initrd=\n`, "boot_dev=mmc 1\nboot_initrd=\n", ""},
+		"quotes":         {`boot_args=a='b "c"' ${boot_root}`, `boot_args=a='b "c"' ${boot_root}`, ""},
+		"several lines":  {`bootcmd=run mine`, "bootcmd=run mine", ""},
+		"a blank before": {`boot_dev=mmc 1\n boot_initrd=`, "", `" boot_initrd="`},
+		"no value":       {`boot_dev`, "", `"boot_dev"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			variables := map[string]string{"UPDATERD_UBOOT_ENV_SET": tc.set, "UPDATERD_FILES": layer + "/recipes-bsp/u-boot/files"}
+			for _, name := range []string{"WORKDIR", "S", "B", "DEPLOYDIR"} {
+				variables[name] = filepath.Join(dir, name)
+				if err := os.MkdirAll(variables[name], 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for path, text := range map[string]string{"uboot-mkenvimage": "#!/bin/sh\nexec mkenvimage \"$@\"\n", "B/.config": uboot.Config} {
+				if err := os.WriteFile(filepath.Join(dir, path), []byte(text), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			said, err := exec.Command("sh", "-c", step(t, "do_configure:prepend", variables)).CombinedOutput()
+			if tc.wrong != "" {
+				if err == nil || !strings.Contains(string(said), tc.wrong+", which is not NAME=VALUE") {
+					t.Errorf("%v: %s", err, said)
+				}
+				return
+			} else if err != nil {
+				t.Fatalf("%v\n%s", err, said)
+			}
+			want, err := uboot.Default(tc.want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := uboot.Parse(read(t, variables["S"], "updaterd.env")); err != nil || !maps.Equal(got, want) {
+				t.Errorf("U-Boot is compiled with %q, %v; want %q", got, err, want)
+			}
+			deploy := exec.Command("sh", "-c", step(t, "do_deploy:append", variables))
+			deploy.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+			if said, err := deploy.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, said)
+			}
+			maps.DeleteFunc(want, func(_, value string) bool { return value == "" })
+			want["env_id"] = "factory"
+			if got := decode(t, []byte(read(t, variables["DEPLOYDIR"], "updaterd-env.bin"))); !maps.Equal(got, want) {
+				t.Errorf("a factory writes %q; want %q", got, want)
 			}
 		})
 	}

@@ -57,6 +57,7 @@ func walk(t *testing.T, visit func(path string, d fs.DirEntry)) {
 // bootFiles are those of U-Boot, which must be those that the tests in QEMU run.
 var bootFiles = map[string]string{
 	"check-config":            "check-config",
+	"environment":             "environment",
 	"updaterd.env":            "updaterd.env",
 	"qemuarm64/updaterd.cfg":  "updaterd.config",
 	"qemuarm64/fw_env.config": "fw_env.config",
