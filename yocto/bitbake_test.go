@@ -222,7 +222,7 @@ var assumed = []string{
 	"opkg-native", "opkg-utils-native", "ldconfig-native", "createrepo-c-native", "coreutils-native", "patchelf-native",
 	"binutils-cross-x86_64", "binutils-cross-aarch64", "virtual/cross-binutils", "virtual/aarch64-oe-linux-binutils",
 	"bash-completion", "update-rc.d", "update-rc.d-native", "initscripts",
-	"dbus", "ca-certificates", "polkit", "u-boot-default-env", "base-files", "update-alternatives",
+	"dbus", "ca-certificates", "polkit", "u-boot-default-env", "base-files", "os-release", "update-alternatives",
 }
 
 // newBuild configures a build. A short one masks OE-core's recipes: nothing is

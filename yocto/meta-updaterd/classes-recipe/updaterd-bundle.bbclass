@@ -90,18 +90,32 @@ updaterd_inode_times() {
 }
 do_image_ext4[postfuncs] += "updaterd_inode_times"
 
-ROOTFS_POSTPROCESS_COMMAND += "updaterd_release updaterd_data"
+# The bootloader deploys updaterd-env.bin, which a layout may want.
+do_image_wic[depends] += "${@'virtual/bootloader:do_deploy' if d.getVar('UPDATERD_UBOOT') == '1' else ''}"
+
+ROOTFS_POSTPROCESS_COMMAND += "updaterd_read_only updaterd_release updaterd_data"
+
+updaterd_read_only() {
+    if ${@bb.utils.contains('IMAGE_FEATURES', 'read-only-rootfs', 'false', 'true', d)}; then
+        bbwarn "${PN}: a slot that is mounted for writing is soon not the image that deltas are made from, and has no journal to survive a power cut. Add IMAGE_FEATURES += \"read-only-rootfs\"."
+    fi
+}
 
 # A device finds out which release its factory slot holds, and so which delta fits,
 # by the build id.
 updaterd_release() {
+    found=no
     for file in ${IMAGE_ROOTFS}${nonarch_libdir}/os-release ${IMAGE_ROOTFS}${sysconfdir}/os-release; do
         if [ -f "$file" ] && [ ! -L "$file" ]; then
             sed -i -e '/^BUILD_ID=/d' -e '/^IMAGE_VERSION=/d' "$file"
             echo 'IMAGE_VERSION="${UPDATERD_VERSION}"' >> "$file"
             echo 'BUILD_ID="${IMAGE_BASENAME}-${UPDATERD_VERSION}-${UPDATERD_SEQUENCE}"' >> "$file"
+            found=yes
         fi
     done
+    if [ $found = no ]; then
+        bbwarn "${PN}: there is no os-release in the image, so it has no build id, and a device from the factory takes no delta. Install the package os-release."
+    fi
 }
 
 updaterd_data() {
@@ -132,7 +146,10 @@ def updaterd_sources(d):
 
 def updaterd_checksums(d):
     """What is not made by a task, but makes another bundle when it changes."""
-    paths = updaterd_key_files(d) + [path for _, path in updaterd_sources(d)]
+    import re
+
+    # Of patterns, BitBake knows * alone here: more files than meant do no harm.
+    paths = updaterd_key_files(d) + [re.sub(r'\?|\[[^]/]*\]', '*', path) for _, path in updaterd_sources(d)]
     paths += (d.getVar('UPDATERD_DELTA_KEYRING') or '').split()
     return ' '.join('%s:%s' % (p, '*' in p or os.path.exists(p)) for p in paths)
 
@@ -168,11 +185,15 @@ python do_updaterd_bundle() {
                  'makes it.' % image)
         args += ['--image', image]
     for name, pattern in updaterd_sources(d):
-        found = sorted(glob.glob(pattern))
-        # An empty directory of releases is how the first one begins.
-        if not found and not glob.has_magic(pattern):
-            fail('UPDATERD_DELTA_FROM names %s, which is not there.' % pattern)
-        for path in found:
+        if not pattern.startswith('/'):
+            fail('UPDATERD_DELTA_FROM names %s, which is not an absolute path.' % pattern)
+        # An empty directory of releases is how the first one begins, a misspelt one is not.
+        place = pattern
+        while glob.has_magic(place):
+            place = os.path.dirname(place)
+        if not os.path.exists(place):
+            fail('UPDATERD_DELTA_FROM names %s, but %s is not there. Make it, or correct the path.' % (pattern, place))
+        for path in sorted(glob.glob(pattern)):
             args += ['--delta-from', '%s=%s' % (name, path)]
     keyring = d.getVar('UPDATERD_DELTA_KEYRING')
     if keyring:

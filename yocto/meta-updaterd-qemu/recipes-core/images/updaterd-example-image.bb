@@ -21,8 +21,6 @@ IMAGE_ROOTFS_MAXSIZE = "393216"
 UPDATERD_KEY ?= "${UPDATERD_DEV_KEYS}/release.key"
 do_updaterd_bundle[depends] += "updaterd-dev-key:do_make_key"
 
-do_image_wic[depends] += "virtual/bootloader:do_deploy"
-
 # QEMU's SD card wants a size that is a power of two.
 updaterd_round_card() {
     truncate -s 1G ${IMGDEPLOYDIR}/${IMAGE_NAME}.wic

@@ -29,6 +29,7 @@ do_make_key() {
         updater-sign keygen -o ${UPDATERD_DEV_KEYS}/release
     fi
 }
-do_make_key[lockfiles] = "${TMPDIR}/updaterd-dev-key.lock"
+# Builds for several machines at once (multiconfig) share the key, but not TMPDIR.
+do_make_key[lockfiles] = "${UPDATERD_DEV_KEYS}.lock"
 do_make_key[depends] += "updaterd-tools-native:do_populate_sysroot"
 addtask make_key before do_build

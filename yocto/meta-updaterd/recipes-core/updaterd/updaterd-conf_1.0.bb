@@ -33,8 +33,13 @@ do_compile[noexec] = "1"
 do_install[file-checksums] += "${@' '.join('%s:%s' % (f, os.path.exists(f)) for f in d.getVar('UPDATERD_KEYRING').split() + d.getVar('UPDATERD_POLICY').split())}"
 
 do_install() {
+    compatible=$(echo ${UPDATERD_COMPATIBLE})
+    case $compatible in
+    '' | *' '*)
+        bbfatal "UPDATERD_COMPATIBLE is \"$compatible\", and a device has one name. Set that for the machine; the recipe of an image may name more kinds of devices for its bundle." ;;
+    esac
     install -d -m 0755 ${D}${sysconfdir}/updaterd ${D}${sysconfdir}/updaterd/keys
-    sed 's|@UPDATERD_COMPATIBLE@|${UPDATERD_COMPATIBLE}|' ${S}/updaterd.toml > ${D}${sysconfdir}/updaterd/updaterd.toml
+    sed "s|@UPDATERD_COMPATIBLE@|$compatible|" ${S}/updaterd.toml > ${D}${sysconfdir}/updaterd/updaterd.toml
     chmod 0644 ${D}${sysconfdir}/updaterd/updaterd.toml
     for key in ${UPDATERD_KEYRING}; do
         if [ ! -f "$key" ]; then
@@ -50,6 +55,9 @@ do_install() {
         install -m 0644 ${S}/example.pub ${D}${sysconfdir}/updaterd/keys/
     fi
     if [ -n "${UPDATERD_POLICY}" ]; then
+        if [ ! -f "${UPDATERD_POLICY}" ]; then
+            bbfatal "UPDATERD_POLICY is ${UPDATERD_POLICY}, which is not there. Name the policy by its absolute path."
+        fi
         install -m 0644 ${UPDATERD_POLICY} ${D}${sysconfdir}/updaterd/policy.toml
         grep -q '^policy *=' ${D}${sysconfdir}/updaterd/updaterd.toml ||
             sed -i '1i policy = "${sysconfdir}/updaterd/policy.toml"' ${D}${sysconfdir}/updaterd/updaterd.toml

@@ -33,7 +33,8 @@ FILES:${PN} += "${datadir}/dbus-1/system.d ${datadir}/dbus-1/system-services ${d
 FILES:${PN}-dev = "${datadir}/dbus-1/interfaces"
 FILES:${PN}-staticdev = ""
 
-RDEPENDS:${PN} = "dbus"
+# A system that has not been updated is known by the build id in os-release.
+RDEPENDS:${PN} = "dbus os-release"
 # The configuration is the product's: see updaterd-conf.
 RRECOMMENDS:${PN} = "virtual-updaterd-conf u-boot-default-env ca-certificates \
     ${@bb.utils.contains('DISTRO_FEATURES', 'polkit', 'polkit', '', d)}"
