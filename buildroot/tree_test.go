@@ -73,3 +73,69 @@ func TestScriptsAreClean(t *testing.T) {
 		t.Errorf("shellcheck: %v\n%s", err, out)
 	}
 }
+
+// stubs stand for Buildroot: what the package's makefile takes from it.
+const stubs = `qstrip = $(strip $(subst ",,$(1)))
+INSTALL = install
+define sep
+
+
+endef
+golang-package =
+host-golang-package =
+include package/updaterd/updaterd.mk
+hooks:
+	$(foreach h,$(UPDATERD_POST_INSTALL_TARGET_HOOKS),$(call $(h))$(sep))
+`
+
+// TestMakefile runs what the package installs beside the programs, and what it says
+// at once to who has set something wrong, without Buildroot.
+func TestMakefile(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"Makefile": stubs, "updaterd.toml": "compatible", "empty/README": "nothing",
+		"keys/a.pem": "key", "keys/b.pub": "key", "keys/c.crt": "certificate", "keys/d.crl": "list", "keys/e.tlog": "log", "keys/README": "no key",
+		"private/a.pub": "key", "private/b.pem": "-----BEGIN PRIVATE KEY-----", "certificates/c.crt": "certificate",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, text)
+	}
+	for name, tc := range map[string]struct{ keyring, config, want string }{
+		"all":           {"keys", "updaterd.toml", "keys/a.pem keys/b.pub keys/c.crt keys/d.crl keys/e.tlog updaterd.toml"},
+		"certificates":  {"certificates", "", "keys/c.crt"},
+		"no keys":       {"empty", "", "is \"" + dir + "/empty\" and holds no public key"},
+		"no directory":  {"lost", "", "is \"" + dir + "/lost\" and holds no public key"},
+		"a private key": {"private", "", "private/b.pem\nBR2_PACKAGE_UPDATERD_KEYRING: that is a private key"},
+		"no file":       {"keys", "lost.toml", "BR2_PACKAGE_UPDATERD_CONFIG is \"" + dir + "/lost.toml\", which is not there"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target := t.TempDir()
+			if err := os.MkdirAll(target+"/etc/updaterd/keys", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			write(t, target+"/etc/updaterd/keys/withdrawn.pub", "key")
+			args := []string{"make", "-s", "-f", dir + "/Makefile", "hooks", "TARGET_DIR=" + target, "BR2_PACKAGE_UPDATERD=y", "BR_BUILDING=y",
+				`BR2_PACKAGE_UPDATERD_KEYRING="` + dir + "/" + tc.keyring + `"`}
+			if tc.config != "" {
+				args = append(args, `BR2_PACKAGE_UPDATERD_CONFIG="`+dir+"/"+tc.config+`"`)
+			}
+			out, err := try([]string{"MAKEFLAGS=", "MAKELEVEL="}, args...)
+			if strings.Contains(tc.want, "BR2_") || strings.Contains(tc.want, " holds ") {
+				if err == nil || !strings.Contains(out, tc.want) {
+					t.Errorf("%v: %s\nwant %q", err, out, tc.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			installed := run(t, nil, "sh", "-c", "cd "+target+"/etc/updaterd && find . -type f -printf '%P\\n' | sort | xargs")
+			if got := strings.TrimSpace(installed); got != tc.want {
+				t.Errorf("installed are %q; want %q", got, tc.want)
+			}
+		})
+	}
+}

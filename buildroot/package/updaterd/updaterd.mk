@@ -77,10 +77,16 @@ endif
 
 UPDATERD_KEYRING_DIR = $(call qstrip,$(BR2_PACKAGE_UPDATERD_KEYRING))
 ifneq ($(UPDATERD_KEYRING_DIR),)
-# A key that was taken out of the directory must not stay in the image.
+UPDATERD_KEYS = $(wildcard $(addprefix $(UPDATERD_KEYRING_DIR)/,*.pem *.pub *.crt *.crl *.tlog))
+# A key that was taken out of the directory must not stay in the image, and a
+# private one must not get there.
 define UPDATERD_INSTALL_KEYRING
+	$(Q)if grep -l 'PRIVATE KEY' $(UPDATERD_KEYS); then \
+		echo "BR2_PACKAGE_UPDATERD_KEYRING: that is a private key, and devices get its public half alone (updater-sign public); take it away" >&2; \
+		exit 1; \
+	fi
 	rm -f $(TARGET_DIR)/etc/updaterd/keys/*
-	$(foreach f,$(wildcard $(addprefix $(UPDATERD_KEYRING_DIR)/,*.pem *.pub *.crl)),\
+	$(foreach f,$(UPDATERD_KEYS),\
 		$(INSTALL) -m 0644 $(f) $(TARGET_DIR)/etc/updaterd/keys/
 	)
 endef
@@ -90,9 +96,12 @@ endif
 # Said before hours of building rather than after them.
 ifeq ($(BR2_PACKAGE_UPDATERD)$(BR_BUILDING),yy)
 ifneq ($(value BR2_PACKAGE_UPDATERD_KEYRING),"")
-ifeq ($(wildcard $(addprefix $(UPDATERD_KEYRING_DIR)/,*.pem *.pub)),)
-$(error BR2_PACKAGE_UPDATERD_KEYRING is $(value BR2_PACKAGE_UPDATERD_KEYRING), which is "$(UPDATERD_KEYRING_DIR)" and holds no public key (*.pem, *.pub); make one: updater-sign keygen -o release)
+ifeq ($(wildcard $(addprefix $(UPDATERD_KEYRING_DIR)/,*.pem *.pub *.crt)),)
+$(error BR2_PACKAGE_UPDATERD_KEYRING is $(value BR2_PACKAGE_UPDATERD_KEYRING), which is "$(UPDATERD_KEYRING_DIR)" and holds no public key (*.pem, *.pub) or certificate (*.crt); make one: updater-sign keygen -o release)
 endif
+endif
+ifneq ($(UPDATERD_CONFIG),$(wildcard $(UPDATERD_CONFIG)))
+$(error BR2_PACKAGE_UPDATERD_CONFIG is "$(UPDATERD_CONFIG)", which is not there; name the file that becomes /etc/updaterd/updaterd.toml, or leave it empty)
 endif
 endif
 
