@@ -22,8 +22,9 @@ import (
 
 // An output is what Buildroot would have made before it calls the board's scripts.
 type output struct {
-	dir string
-	env []string
+	dir     string
+	env     []string
+	scripts string // where the board's scripts are
 }
 
 func (o *output) path(name string) string { return filepath.Join(o.dir, name) }
@@ -93,7 +94,7 @@ func try(env []string, argv ...string) (string, error) {
 // the device binary.
 func newOutput(t *testing.T, bin, keys, content string) *output {
 	t.Helper()
-	o := &output{dir: t.TempDir()}
+	o := &output{dir: t.TempDir(), scripts: board}
 	target := o.path("target")
 	o.env = []string{"TARGET_DIR=" + target, "BINARIES_DIR=" + o.path("images"), "PATH=" + bin + ":" + os.Getenv("PATH"),
 		"SOURCE_DATE_EPOCH=1700000000", "UPDATERD_KEY=", "UPDATERD_RELEASES=", "UPDATERD_IMAGE_VERSION=", "UPDATERD_IMAGE_SEQUENCE="}
@@ -121,7 +122,7 @@ func write(t *testing.T, path, content string) {
 func (o *output) root(t *testing.T, options ...string) {
 	t.Helper()
 	target := o.path("target")
-	run(t, o.env, append([]string{board + "/post-build.sh", target}, options...)...)
+	run(t, o.env, append([]string{o.scripts + "/post-build.sh", target}, options...)...)
 	flags := regexp.MustCompile(`BR2_TARGET_ROOTFS_EXT2_MKFS_OPTIONS="(.*)"`).FindStringSubmatch(read(t, defconfig))
 	if flags == nil {
 		t.Fatal("the defconfig has no options for the file system")
@@ -130,8 +131,23 @@ func (o *output) root(t *testing.T, options ...string) {
 	run(t, nil, append(argv, o.path("images/rootfs.ext4"), "24M")...)
 }
 
+// elsewhere copies the board's scripts, as a product does.
+func (o *output) elsewhere(t *testing.T) {
+	t.Helper()
+	o.scripts = filepath.Join(t.TempDir(), "a board")
+	for _, name := range []string{"post-build.sh", "post-image.sh", "genimage.cfg", "board.env", "fw_env.config"} {
+		write(t, o.scripts+"/"+name, read(t, board+"/"+name))
+	}
+	run(t, nil, "chmod", "+x", o.scripts+"/post-build.sh", o.scripts+"/post-image.sh")
+	tree, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.env = append(o.env, "BR2_EXTERNAL_UPDATERD_PATH="+tree)
+}
+
 func (o *output) postImage(options ...string) (string, error) {
-	return try(o.env, append([]string{board + "/post-image.sh", o.path("images")}, options...)...)
+	return try(o.env, append([]string{o.scripts + "/post-image.sh", o.path("images")}, options...)...)
 }
 
 // manifest is what the tests look at of "updater-bundle info --json".
@@ -181,6 +197,7 @@ func TestImages(t *testing.T) {
 	run(t, nil, "cp", first, releases)
 	two := newOutput(t, bin, keys, strings.Repeat("the second version\n", 9000))
 	two.env = append(two.env, "UPDATERD_KEY="+key, "UPDATERD_RELEASES="+releases, "UPDATERD_IMAGE_VERSION=2.0", "UPDATERD_IMAGE_SEQUENCE=2")
+	two.elsewhere(t)
 	two.root(t, options...)
 	if out, err := two.postImage(options...); err != nil {
 		t.Fatalf("%v\n%s", err, out)

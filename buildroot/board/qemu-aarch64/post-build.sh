@@ -9,6 +9,8 @@ set -eu
 
 target=$1
 board=$(dirname "$0")
+# Buildroot says where updaterd's tree is: a copy of this script may be in another.
+tree=${BR2_EXTERNAL_UPDATERD_PATH:-$board/../..}
 shift
 version=
 for option in "$@"; do
@@ -25,7 +27,7 @@ fi
 install -D -m 0644 "$board/fw_env.config" "$target/etc/fw_env.config"
 # What "updater-bootctl restore" writes if no copy of the environment is left.
 mkdir -p "$target/usr/share/updaterd"
-"$board/../../package/updaterd/environment" "$board/updaterd.env" "$board/board.env" >"$target/usr/share/updaterd/updaterd.env"
+"$tree/package/updaterd/environment" "$tree/board/qemu-aarch64/updaterd.env" "$board/board.env" >"$target/usr/share/updaterd/updaterd.env"
 
 # The data partition, which both systems share.
 mkdir -p "$target/data"

@@ -20,6 +20,8 @@ set -eu
 
 images=$1
 board=$(dirname "$0")
+# Buildroot says where updaterd's tree is: a copy of this script may be in another.
+tree=${BR2_EXTERNAL_UPDATERD_PATH:-$board/../..}
 shift
 version=
 sequence=
@@ -68,7 +70,7 @@ fi
 
 # Both copies of the environment, with a canary: it need not be proven by a reboot.
 {
-	"$board/../../package/updaterd/environment" "$board/updaterd.env" "$board/board.env"
+	"$tree/package/updaterd/environment" "$tree/board/qemu-aarch64/updaterd.env" "$board/board.env"
 	echo env_id=factory
 } | mkenvimage -r -p 0 -s 0x4000 -o "$images/uboot-env.bin" -
 
