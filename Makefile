@@ -66,16 +66,16 @@ build: setup tools ## build everything for this machine into bin/
 .PHONY: tools
 TOOLS ?= bin
 tools: ## build the build host's tools into bin/
-	@mkdir -p $(TOOLS)
-	$(BUILD) -o $(TOOLS)/updater-bundle ./bundle/cmd/updater-bundle
-	$(BUILD) -o $(TOOLS)/updater-sign ./sign/cmd/updater-sign
-	$(BUILD) -o $(TOOLS)/sigstore-kms-pkcs11 ./sign/cmd/sigstore-kms-pkcs11
+	@mkdir -p "$(TOOLS)"
+	$(BUILD) -o "$(TOOLS)/updater-bundle" ./bundle/cmd/updater-bundle
+	$(BUILD) -o "$(TOOLS)/updater-sign" ./sign/cmd/updater-sign
+	$(BUILD) -o "$(TOOLS)/sigstore-kms-pkcs11" ./sign/cmd/sigstore-kms-pkcs11
 
 .PHONY: device
 ARCH ?= arm64
 OUT  ?= bin/updaterd-linux-$(ARCH)
 device: ## build the device binary for ARCH (arm64) as OUT
-	GOOS=linux GOARCH=$(ARCH) $(DEVICE_BUILD) -o $(OUT) ./updaterd
+	GOOS=linux GOARCH=$(ARCH) $(DEVICE_BUILD) -o "$(OUT)" ./updaterd
 
 .PHONY: cross
 cross: setup ## build the device binary for every supported architecture into bin/
@@ -180,17 +180,22 @@ vulncheck: setup ## look the dependencies up in Go's vulnerability database (nee
 
 .PHONY: install
 BINARY ?= bin/updaterd-linux-$(ARCH)
-install: install-init ## install what a device needs under DESTDIR; BINARY is the device binary, INIT systemd or sysvinit
-	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/updaterd
-	ln -sf updaterd $(DESTDIR)$(PREFIX)/bin/updaterctl
-	ln -sf updaterd $(DESTDIR)$(PREFIX)/bin/updater-bootctl
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system.d updaterd/data/org.updaterd.Updater1.conf
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/interfaces updaterd/data/org.updaterd.Updater1.xml
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/polkit-1/actions updaterd/data/org.updaterd.policy
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 updaterd/data/man/*.1
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 updaterd/data/man/*.8
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions updaterd/data/completion/*
-	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/updaterd/keys
+install: have-binary install-init ## install what a device needs under DESTDIR; BINARY is the device binary, INIT systemd or sysvinit
+	install -D -m 0755 "$(BINARY)" "$(DESTDIR)$(PREFIX)/bin/updaterd"
+	ln -sf updaterd "$(DESTDIR)$(PREFIX)/bin/updaterctl"
+	ln -sf updaterd "$(DESTDIR)$(PREFIX)/bin/updater-bootctl"
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/system.d" updaterd/data/org.updaterd.Updater1.conf
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/interfaces" updaterd/data/org.updaterd.Updater1.xml
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/polkit-1/actions" updaterd/data/org.updaterd.policy
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/man/man1" updaterd/data/man/*.1
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/man/man8" updaterd/data/man/*.8
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/bash-completion/completions" updaterd/data/completion/*
+	install -d -m 0755 "$(DESTDIR)$(SYSCONFDIR)/updaterd/keys"
+
+# Said before anything is installed.
+.PHONY: have-binary
+have-binary:
+	@test -f "$(BINARY)" || { echo "make install: there is no device binary $(BINARY); make device ARCH=$(ARCH) builds one, and BINARY=FILE names another" >&2; exit 1; }
 
 # Of it, what starts the daemon. The activation file asks systemd to do so:
 # without systemd, that there is no such name is the better answer.
@@ -198,18 +203,18 @@ install: install-init ## install what a device needs under DESTDIR; BINARY is th
 install-init:
 	@test -z '$(filter-out systemd sysvinit none,$(INIT))' || { echo "make install: INIT is \"$(INIT)\", and only systemd, sysvinit and none are known" >&2; exit 1; }
 ifneq ($(filter systemd,$(INIT)),)
-	install -D -m 0644 updaterd/data/updaterd.service $(DESTDIR)$(UNITDIR)/updaterd.service
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/dbus-1/system-services updaterd/data/org.updaterd.Updater1.service
+	install -D -m 0644 updaterd/data/updaterd.service "$(DESTDIR)$(UNITDIR)/updaterd.service"
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/system-services" updaterd/data/org.updaterd.Updater1.service
 endif
 ifneq ($(filter sysvinit,$(INIT)),)
-	install -D -m 0755 updaterd/data/updaterd.init $(DESTDIR)$(INITDIR)/$(INITSCRIPT)
+	install -D -m 0755 updaterd/data/updaterd.init "$(DESTDIR)$(INITDIR)/$(INITSCRIPT)"
 endif
 
 .PHONY: install-tools
 install-tools: ## install what a build host needs under DESTDIR, after make tools
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(addprefix $(TOOLS)/,updater-bundle updater-sign sigstore-kms-pkcs11)
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions docs/completion/*
+	install -D -m 0755 -t "$(DESTDIR)$(PREFIX)/bin" "$(TOOLS)/updater-bundle" "$(TOOLS)/updater-sign" "$(TOOLS)/sigstore-kms-pkcs11"
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/man/man1" docs/man/*.1
+	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/bash-completion/completions" docs/completion/*
 
 # The same commit gives the same bytes. What is only of use in a checkout stays
 # out (.gitattributes): the packagings too, because they state the sum of this.

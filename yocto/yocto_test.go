@@ -209,10 +209,21 @@ func TestLayouts(t *testing.T) {
 // TestInstalledFiles: what the Makefile installs is what the packages hold, so
 // nothing is forgotten, and BitBake is not the first to notice.
 func TestInstalledFiles(t *testing.T) {
-	root := t.TempDir()
-	cmd := exec.Command("make", "-s", "-C", "..", "install", "DESTDIR="+root, "BINARY=/bin/true", "INIT=systemd sysvinit")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	root, binary := filepath.Join(t.TempDir(), "a root"), filepath.Join(t.TempDir(), "a binary")
+	install := func() (string, error) {
+		cmd := exec.Command("make", "-s", "-C", "..", "install", "DESTDIR="+root, "BINARY="+binary, "INIT=systemd sysvinit")
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := install(); err == nil || !strings.Contains(out, "no device binary "+binary) {
+		t.Errorf("without a device binary: %v\n%s", err, out)
+	}
+	if _, err := os.Stat(root); err == nil {
+		t.Error("without a device binary, something was installed")
+	}
+	run(t, "cp", "/bin/true", binary)
+	if out, err := install(); err != nil {
+		t.Fatalf("make install: %v\n%s", err, out)
 	}
 	want := []string{"/etc/init.d/updaterd"} // with sysvinit
 	for _, files := range wantPackages {
