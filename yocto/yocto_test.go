@@ -285,7 +285,7 @@ func TestShellScripts(t *testing.T) {
 		t.Skipf("skipped: shellcheck is not installed; .ci/setup installs it")
 	}
 	var scripts []string
-	for _, dir := range []string{"../.ci", "../buildroot", "../qemu/uboot", "../updaterd/data", "."} {
+	for _, dir := range []string{"../.ci", "../buildroot", "../packaging", "../qemu/uboot", "../updaterd/data", "."} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if os.IsNotExist(err) || err == nil && !d.Type().IsRegular() {
 				return nil

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -51,9 +52,12 @@ var made = sync.OnceValues(func() (dir string, err error) {
 	return dir, nil
 })
 
+// maintainer has what means something to sed.
+const maintainer = "R&D of A/B <updaterd@users.noreply.github.com>"
+
 // makeDebs compresses them a little only: that takes most of the time.
 func makeDebs(args ...string) (string, error) {
-	return try([]string{"DPKG_DEB_COMPRESSOR_LEVEL=1"}, append([]string{"make", "-s", "-C", "../..", "deb", "VERSION=v1.2.3-rc1", "DEB_ARCHES=" + arch()}, args...)...)
+	return try([]string{"DPKG_DEB_COMPRESSOR_LEVEL=1", "DEB_MAINTAINER=" + maintainer}, append([]string{"make", "-s", "-C", "../..", "deb", "VERSION=v1.2.3-rc1", "DEB_ARCHES=" + arch()}, args...)...)
 }
 
 var arch = sync.OnceValue(func() string {
@@ -114,7 +118,7 @@ func TestPackages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			deb := deb(t, name)
-			if got := run(t, "dpkg-deb", "-f", deb, "Package", "Version", "Architecture"); got != fmt.Sprintf("Package: %s\nVersion: 1.2.3~rc1\nArchitecture: %s\n", name, arch()) {
+			if got := run(t, "dpkg-deb", "-f", deb, "Package", "Version", "Architecture", "Maintainer"); got != fmt.Sprintf("Package: %s\nVersion: 1.2.3~rc1\nArchitecture: %s\nMaintainer: %s\n", name, arch(), maintainer) {
 				t.Errorf("control: %s", got)
 			}
 			root, want, control := t.TempDir(), t.TempDir(), t.TempDir()
@@ -156,9 +160,10 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-// The same tree makes the same package.
+// The same tree makes the same package, whoever makes it, and wherever to.
 func TestSameBytes(t *testing.T) {
-	two := t.TempDir()
+	two := filepath.Join(t.TempDir(), "a directory")
+	defer syscall.Umask(syscall.Umask(0o077))
 	if out, err := makeDebs("DEB_TOOLS_ARCHES=", "DEB_OUT="+two); err != nil {
 		t.Fatalf("make deb: %v: %s", err, out)
 	}
