@@ -130,6 +130,73 @@ func TestClass(t *testing.T) {
 	}
 }
 
+// step is a shell function of a recipe or a class, with the values of BitBake's
+// variables, as a script.
+func step(t *testing.T, file, task string, variables map[string]string) string {
+	t.Helper()
+	_, body, found := strings.Cut(read(t, layer, file), "\n"+task+"() {\n")
+	body, _, closed := strings.Cut(body, "\n}\n")
+	if !found || !closed {
+		t.Fatalf("%s has no %s", file, task)
+	}
+	for name, value := range variables {
+		body = strings.ReplaceAll(body, "${"+name+"}", value)
+	}
+	return "set -e\nbbwarn() { echo \"WARNING: $*\"; }\nbbfatal() { echo \"ERROR: $*\"; exit 1; }\n" + body
+}
+
+// TestConf runs what makes the configuration of a device, without BitBake.
+func TestConf(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"a.pub": "key", "b.crt": "certificate", "c.tlog": "log", "other/a.pub": "another", "a.txt": "key",
+		"p.pem": "-----BEGIN PRIVATE KEY-----", "policy.toml": "rules",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, tc := range map[string]struct{ compatible, keyring, policy, want string }{
+		"all":            {" board ", "DIR/a.pub DIR/b.crt DIR/c.tlog", "DIR/policy.toml", "/keys/a.pub /keys/b.crt /keys/c.tlog /policy.toml /updaterd.toml"},
+		"no key":         {"board", "", "", "WARNING: the keyring of the image holds the example key"},
+		"a private one":  {"board", "DIR/p.pem", "", "ERROR: UPDATERD_KEYRING names DIR/p.pem, which is a private key"},
+		"lost":           {"board", "DIR/b.pub", "", "ERROR: UPDATERD_KEYRING names DIR/b.pub, which is not there"},
+		"not read":       {"board", "DIR/a.txt", "", "ERROR: UPDATERD_KEYRING names DIR/a.txt, which the device would not read"},
+		"one name twice": {"board", "DIR/a.pub DIR/other/a.pub", "", "ERROR: UPDATERD_KEYRING names DIR/other/a.pub and another file of that name"},
+		"no policy":      {"board", "DIR/a.pub", "DIR/lost.toml", "ERROR: UPDATERD_POLICY is DIR/lost.toml, which is not there"},
+		"two devices":    {"board other", "DIR/a.pub", "", `ERROR: UPDATERD_COMPATIBLE is "board other"`},
+		"no device":      {"", "DIR/a.pub", "", `ERROR: UPDATERD_COMPATIBLE is ""`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			out, err := exec.Command("sh", "-c", step(t, "recipes-core/updaterd/updaterd-conf_1.0.bb", "do_install", map[string]string{
+				"D": root, "sysconfdir": "/etc", "S": layer + "/recipes-core/updaterd/files", "UPDATERD_COMPATIBLE": tc.compatible,
+				"UPDATERD_KEYRING": strings.ReplaceAll(tc.keyring, "DIR", dir), "UPDATERD_POLICY": strings.ReplaceAll(tc.policy, "DIR", dir),
+			})).CombinedOutput()
+			said := strings.ReplaceAll(string(out), dir, "DIR")
+			if failed := err != nil; failed != strings.HasPrefix(tc.want, "ERROR") {
+				t.Fatalf("%v\n%s", err, said)
+			}
+			if !strings.HasPrefix(tc.want, "/") {
+				if !strings.Contains(said, tc.want) {
+					t.Errorf("it says %q; want %q", said, tc.want)
+				}
+				return
+			}
+			if got := strings.Join(tree(t, root+"/etc/updaterd"), " "); got != tc.want {
+				t.Errorf("installed are %s; want %s", got, tc.want)
+			}
+			if got := read(t, root, "etc/updaterd/updaterd.toml"); !strings.HasPrefix(got, "policy = \"/etc/updaterd/policy.toml\"\n") || !strings.Contains(got, "\ncompatible = \"board\"\n") {
+				t.Errorf("updaterd.toml is\n%s", got)
+			}
+		})
+	}
+}
+
 // TestReleaseInImage runs what the class does to an image: a build id, the data
 // partition, and a warning about what would spoil deltas.
 func TestReleaseInImage(t *testing.T) {

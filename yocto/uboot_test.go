@@ -102,20 +102,7 @@ LAYERSERIES_COMPAT_updaterd-test-uboot = "scarthgap wrynose blacksail"
 	}
 }
 
-// step is what the include adds to a task, with the values of BitBake's variables,
-// as a script.
-func step(t *testing.T, task string, variables map[string]string) string {
-	t.Helper()
-	_, body, found := strings.Cut(read(t, layer, "recipes-bsp/u-boot/u-boot-updaterd.inc"), "\n"+task+"() {\n")
-	body, _, closed := strings.Cut(body, "\n}\n")
-	if !found || !closed {
-		t.Fatalf("the include has no %s", task)
-	}
-	for name, value := range variables {
-		body = strings.ReplaceAll(body, "${"+name+"}", value)
-	}
-	return "set -e\nbbfatal() { echo \"ERROR: $*\"; exit 1; }\n" + body
-}
+const uBootInclude = "recipes-bsp/u-boot/u-boot-updaterd.inc"
 
 // TestUBootEnvironment runs the steps that make the environment, without BitBake:
 // what U-Boot is compiled with, and what a factory writes.
@@ -145,7 +132,7 @@ func TestUBootEnvironment(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			said, err := exec.Command("sh", "-c", step(t, "do_configure:prepend", variables)).CombinedOutput()
+			said, err := exec.Command("sh", "-c", step(t, uBootInclude, "do_configure:prepend", variables)).CombinedOutput()
 			if tc.wrong != "" {
 				if err == nil || !strings.Contains(string(said), tc.wrong+", which is not NAME=VALUE") {
 					t.Errorf("%v: %s", err, said)
@@ -161,7 +148,7 @@ func TestUBootEnvironment(t *testing.T) {
 			if got, err := uboot.Parse(read(t, variables["S"], "updaterd.env")); err != nil || !maps.Equal(got, want) {
 				t.Errorf("U-Boot is compiled with %q, %v; want %q", got, err, want)
 			}
-			deploy := exec.Command("sh", "-c", step(t, "do_deploy:append", variables))
+			deploy := exec.Command("sh", "-c", step(t, uBootInclude, "do_deploy:append", variables))
 			deploy.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
 			if said, err := deploy.CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, said)

@@ -48,6 +48,13 @@ do_install() {
         if grep -q 'PRIVATE KEY' "$key"; then
             bbfatal "UPDATERD_KEYRING names $key, which is a private key and must not get into an image. Name its public half (updater-sign public --key $key -o FILE)."
         fi
+        case $key in
+        *.pem | *.pub | *.crt | *.crl | *.tlog) ;;
+        *) bbfatal "UPDATERD_KEYRING names $key, which the device would not read: it wants keys as *.pem or *.pub, certificates as *.crt, revocation lists as *.crl and keys of logs as *.tlog. Rename it." ;;
+        esac
+        if [ -e "${D}${sysconfdir}/updaterd/keys/$(basename "$key")" ]; then
+            bbfatal "UPDATERD_KEYRING names $key and another file of that name, of which the keyring would have one. Rename it."
+        fi
         install -m 0644 "$key" ${D}${sysconfdir}/updaterd/keys/
     done
     if [ -z "${UPDATERD_KEYRING}" ]; then
