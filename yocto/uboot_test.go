@@ -58,9 +58,20 @@ LAYERSERIES_COMPAT_updaterd-test-uboot = "scarthgap wrynose blacksail"
 				s.write(t, name+"/bin/uboot-mkenvimage", "#!/bin/sh\nexec mkenvimage \"$@\"\n", 0o755)
 				return s.newBuild(t, c, name, append(layerDirs, "meta-test-uboot"), true, append([]string{
 					`BBMASK = "^` + regexp.QuoteMeta(c.core) + `/meta/recipes- /layers/[^/]*/recipes-kernel/"`,
-					`ASSUME_PROVIDED += "u-boot-mkenvimage-native"`,
+					`ASSUME_PROVIDED += "u-boot-mkenvimage-native xxd-native"`,
 					`HOSTTOOLS += "mkenvimage uboot-mkenvimage"`,
 				}, more...)...)
+			}
+			// What stands for U-Boot here has no use for what U-Boot's build runs.
+			for _, recipe := range []string{"recipes-bsp/u-boot/u-boot-tools.inc", "recipes-support/vim/vim_*.bb"} {
+				found, err := filepath.Glob(filepath.Join(c.core, "meta", recipe))
+				if err != nil || len(found) != 1 {
+					t.Fatalf("%s: %q, %v", recipe, found, err)
+				}
+				text := read(t, found[0])
+				if !strings.Contains(text, "u-boot-mkenvimage-native") && !(strings.Contains(text, `PROVIDES = "xxd"`) && strings.Contains(text, `BBCLASSEXTEND = "native`)) {
+					t.Errorf("%s does not provide what the include depends on", found[0])
+				}
 			}
 			example := []string{`MACHINE = "qemuarm64-updaterd"`, `UPDATERD_UBOOT_ENV_SET:append:pn-u-boot = "\nboot_dev=mmc 1\naltbootcmd=echo 'none'"`}
 
@@ -107,6 +118,9 @@ const uBootInclude = "recipes-bsp/u-boot/u-boot-updaterd.inc"
 // TestUBootEnvironment runs the steps that make the environment, without BitBake:
 // what U-Boot is compiled with, and what a factory writes.
 func TestUBootEnvironment(t *testing.T) {
+	if have := read(t, layer, uBootInclude); strings.Contains(uboot.Config, "CONFIG_DEFAULT_ENV_FILE=") && !regexp.MustCompile(`(?m)^DEPENDS:append = ".* xxd-native"$`).MatchString(have) {
+		t.Error("U-Boot is to compile an environment in, for which it runs xxd, and the include does not depend on that")
+	}
 	if _, err := exec.LookPath("mkenvimage"); err != nil {
 		t.Skip("skipped: no mkenvimage; .ci/setup installs it (u-boot-tools)")
 	}
