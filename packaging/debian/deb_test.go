@@ -199,8 +199,11 @@ echo "running: $(ls run/updaterd.pid run/updaterd.keeper.pid 2>/dev/null | wc -l
 chroot . dpkg -r updaterd >/dev/null 2>&1
 echo "removed: $(ls usr/bin/updaterd usr/bin/updaterctl 2>/dev/null | wc -l) $(ls etc/init.d/updaterd)"
 chroot . /etc/init.d/updaterd start
+mkdir -p etc/updaterd/keys data/updaterd
+touch etc/updaterd/keys/mine.pub data/updaterd/journal
 chroot . dpkg -P updaterd >/dev/null 2>&1
-rm -r etc/updaterd package.deb policy.log
+echo "left: $(find etc/updaterd data -type f | sort | tr '\n' ' ')"
+rm -r data etc/updaterd package.deb policy.log
 echo "purged: $(find etc usr var/lib/systemd -name '*updaterd*' | tr '\n' ' ')"
 `
 
@@ -237,7 +240,7 @@ func TestInstalled(t *testing.T) {
 		"version: updaterd v1.2.3-rc1, updaterctl v1.2.3-rc1", "tool: updater-bundle makes the signed file of a release", "keys: tmp/k.pub",
 		"enabled: /lib/systemd/system/updaterd.service", "runlevel: 1",
 		"without a configuration: 0", "with one: updaterd restart", "running: 0",
-		"removed: 0 etc/init.d/updaterd", "purged: \n",
+		"removed: 0 etc/init.d/updaterd", "left: data/updaterd/journal etc/updaterd/keys/mine.pub etc/updaterd/updaterd.toml \n", "purged: \n",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
