@@ -81,7 +81,7 @@ UPDATERD_KEYS = $(wildcard $(addprefix $(UPDATERD_KEYRING_DIR)/,*.pem *.pub *.cr
 # A key that was taken out of the directory must not stay in the image, and a
 # private one must not get there.
 define UPDATERD_INSTALL_KEYRING
-	$(Q)if grep -l 'PRIVATE KEY' $(UPDATERD_KEYS); then \
+	$(Q)if grep -l 'PRIVATE KEY' $(UPDATERD_KEYS) /dev/null; then \
 		echo "BR2_PACKAGE_UPDATERD_KEYRING: that is a private key, and devices get its public half alone (updater-sign public); take it away" >&2; \
 		exit 1; \
 	fi
