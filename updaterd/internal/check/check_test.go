@@ -118,7 +118,7 @@ func goodBoard(t *testing.T) *board {
 		"22 21 0:20 / /proc rw - proc proc rw\n23 21 0:21 / /etc rw - overlay overlay rw,lowerdir=/etc\n"+
 		"24 21 179:3 / /data rw,noatime - ext4 /dev/mmcblk0p3 rw,data=ordered\n")
 	b.file("proc/cmdline", "root=/dev/mmcblk0p1 ro panic=5 updaterd.slot=a\n")
-	b.file("etc/fstab", "# what is mounted\n/dev/root / ext4 ro 0 0\n/dev/mmcblk0p3 /data ext4 rw 0 2\n")
+	b.file("etc/fstab", "# what is mounted\n/dev/root / ext4 ro 0 0\n/dev/mmcblk0p3 /data ext4 rw,nofail 0 2\n")
 	b.file("etc/systemd/system.conf.d/watchdog.conf", "[Manager]\nRuntimeWatchdogSec=30\n")
 	b.file("usr/lib/systemd/system/updaterd.service", unitText)
 	b.file("usr/lib/systemd/system/multi-user.target.wants/updaterd.service", unitText)
@@ -214,9 +214,12 @@ var spoils = map[string]spoil{
 		"is on slot rootfs.a", "mount a partition"},
 	"data on a slot": {func(b *board) { b.edit("proc/self/mountinfo", "179:3", "179:2") }, "data partition, mounted slots", Failure,
 		"slot rootfs.b", ""},
-	"data in memory":    {func(b *board) { b.edit("proc/self/mountinfo", "ext4 /dev/mmcblk0p3", "tmpfs tmpfs") }, "data partition", Failure, "forgets everything", "mount a partition"},
-	"data read-only":    {func(b *board) { b.edit("proc/self/mountinfo", "rw,noatime", "ro,noatime") }, "data partition", Failure, "is mounted read-only", "run fsck"},
-	"data after errors": {func(b *board) { b.edit("proc/self/mountinfo", "rw,data=", "ro,data=") }, "data partition", Failure, "is mounted read-only", "run fsck"},
+	"data in memory":           {func(b *board) { b.edit("proc/self/mountinfo", "ext4 /dev/mmcblk0p3", "tmpfs tmpfs") }, "data partition", Failure, "forgets everything", "mount a partition"},
+	"data read-only":           {func(b *board) { b.edit("proc/self/mountinfo", "rw,noatime", "ro,noatime") }, "data partition", Failure, "is mounted read-only", "run fsck"},
+	"data after errors":        {func(b *board) { b.edit("proc/self/mountinfo", "rw,data=", "ro,data=") }, "data partition", Failure, "is mounted read-only", "run fsck"},
+	"data that stop the start": {func(b *board) { b.edit("etc/fstab", ",nofail", "") }, "data partition", Warning, "if /data cannot be mounted, systemd stops in emergency mode", "add nofail"},
+	"not enabled":              {func(b *board) { b.remove("usr/lib/systemd/system/multi-user.target.wants") }, "unit's start", Failure, "no target wants updaterd.service", "systemctl --root=IMAGE enable"},
+	"unit masked":              {func(b *board) { b.link("/dev/null", "etc/systemd/system/updaterd.service") }, "unit's start", Failure, "is masked", "unmask"},
 	"data where the unit may not": {func(b *board) { b.edit("usr/lib/systemd/system/updaterd.service", "-/data ", "") }, "unit's paths", Failure,
 		"/data/updaterd is not", "ReadWritePaths=/data/updaterd"},
 	"floors where the unit may not": {func(b *board) { b.FloorStore = "/persist/updaterd" }, "unit's paths", Failure, "/persist/updaterd is not", "ReadWritePaths=/persist/updaterd"},
@@ -301,7 +304,17 @@ func TestWhatIsFine(t *testing.T) {
 		},
 		"data that grow":           func(b *board) { b.file("etc/systemd/system/local-fs.target.wants/systemd-growfs@data.service", "") },
 		"another root of the data": func(b *board) { b.edit("usr/lib/systemd/system/updaterd.service", "strict", "full") },
-		"no systemd":               func(b *board) { b.remove("usr/lib/systemd"); b.Watchdog = "/dev/null"; b.remove("etc/systemd") },
+		"no systemd": func(b *board) {
+			b.remove("usr/lib/systemd")
+			b.Watchdog = "/dev/null"
+			b.remove("etc/systemd")
+			b.remove("run/systemd")
+		},
+		"enabled by an administrator": func(b *board) {
+			b.remove("usr/lib/systemd/system/multi-user.target.wants")
+			b.link("/lib/systemd/system/updaterd.service", "etc/systemd/system/multi-user.target.wants/updaterd.service")
+		},
+		"data mounted by a unit": func(b *board) { b.edit("etc/fstab", "/dev/mmcblk0p3 /data ext4 rw,nofail 0 2\n", "") },
 		"environment in a file": func(b *board) {
 			b.Environment = []Place{{"/dev/a", 0, 1}}
 			b.numbers["/dev/a"] = ""

@@ -78,6 +78,7 @@ func List(h *Host) []Check {
 		{"growing at start", h.growing},
 		{"fsck of the root", h.fsck},
 		{"data partition", h.dataMount},
+		{"unit's start", h.starting},
 		{"unit's paths", h.unitPaths},
 		{"environment's place", h.environmentPlace},
 		{"watchdog", h.watchdog},

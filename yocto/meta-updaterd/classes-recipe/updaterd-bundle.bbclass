@@ -122,7 +122,7 @@ updaterd_data() {
     if [ -n "${UPDATERD_DATA_DEVICE}" ]; then
         install -d -m 0755 ${IMAGE_ROOTFS}/data
         if ! grep -qs '[[:space:]]/data[[:space:]]' ${IMAGE_ROOTFS}${sysconfdir}/fstab; then
-            echo '${UPDATERD_DATA_DEVICE} /data ext4 rw,nosuid,nodev,noatime 0 2' >> ${IMAGE_ROOTFS}${sysconfdir}/fstab
+            echo '${UPDATERD_DATA_DEVICE} /data ext4 rw,nosuid,nodev,noatime,nofail 0 2' >> ${IMAGE_ROOTFS}${sysconfdir}/fstab
         fi
     fi
 }
