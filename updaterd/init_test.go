@@ -326,7 +326,8 @@ func TestInstallForEachInit(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, base)
 	}
-	const unit, activation = "/usr/lib/systemd/system/updaterd.service\n", "/usr/share/dbus-1/system-services/org.updaterd.Updater1.service\n"
+	const unit = "/usr/lib/systemd/system/emergency.target.wants/updaterd-emergency.service\n/usr/lib/systemd/system/updaterd-emergency.service\n/usr/lib/systemd/system/updaterd.service\n"
+	const activation = "/usr/share/dbus-1/system-services/org.updaterd.Updater1.service\n"
 	for _, tc := range []struct{ args, more []string }{
 		{nil, []string{unit, activation}},
 		{[]string{"INIT=systemd"}, []string{unit, activation}},

@@ -13,7 +13,8 @@ import (
 )
 
 // lastResort ends a trial that this daemon cannot judge, because it cannot
-// start or cannot tell which slot it runs from: a new system whose updater does
+// start, for instance because systemd is in emergency mode, or cannot tell which
+// slot it runs from: a new system whose updater does
 // not work would otherwise stay for ever. After the deadline, counted from the
 // start of the kernel, it reboots. That costs a try, so the bootloader falls
 // back when they are used up. claimed is the slot that the kernel command line

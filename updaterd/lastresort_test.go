@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,4 +104,26 @@ func TestLastResortEndsOnlyATrialThatIsOver(t *testing.T) {
 			t.Error("it rebooted")
 		}
 	})
+}
+
+// The command for systemd's emergency mode waits for the deadline and reboots.
+func TestEndTrial(t *testing.T) {
+	for _, c := range []struct {
+		name, upgrade string
+		want          bool
+	}{{"in a trial", "1", true}, {"outside", "0", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			conf, rebooted := board(t, trial("", c.upgrade))
+			dir := filepath.Dir(rebooted)
+			put(t, dir, "updaterd.toml", fmt.Appendf(nil, "compatible = \"test\"\n[boot]\nfw_env_config = %q\n[slots.\"rootfs.a\"]\ndevice = \"/dev/a\"\n"+
+				"[slots.\"rootfs.b\"]\ndevice = \"/dev/b\"\n[health]\nmin_uptime = \"1ms\"\ndeadline = \"1s\"\n", conf.Boot.FwEnvConfig))
+			var said strings.Builder
+			if code := run([]string{"end-trial", "--config", filepath.Join(dir, "updaterd.toml")}, &said, &said); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			if _, err := os.Stat(rebooted); (err == nil) != c.want {
+				t.Errorf("rebooted: %v, want %v; it said %s", err == nil, c.want, &said)
+			}
+		})
+	}
 }

@@ -30,6 +30,7 @@ var version = "unknown"
 
 const usage = `Usage: updaterd [--config FILE]
        updaterd check-config [--json] [--config FILE]
+       updaterd end-trial [--config FILE]
        updaterd --print-config
        updaterd --version
 
@@ -38,6 +39,7 @@ driven over D-Bus, for instance with updaterctl.
 
 Commands:
   check-config  check the configuration, and whether this device is as updates need it
+  end-trial     end a trial in which the daemon does not run, by a reboot at its deadline
 
 Options:
   --config FILE   the configuration (default /etc/updaterd/updaterd.toml)
@@ -76,6 +78,22 @@ Exit codes:
 Example: updaterd check-config --json
 `
 
+const endUsage = `Usage: updaterd end-trial [--config FILE]
+
+If this system is on trial, reboots as soon as the deadline of the health checks has
+passed since the kernel was started. That costs a try, and when none is left, the
+bootloader starts the other system. Does nothing outside a trial. It is what
+updaterd-emergency.service runs in systemd's emergency mode, where the daemon is
+not started. Needs root.
+
+Options:
+  --config FILE   the configuration (default /etc/updaterd/updaterd.toml)
+
+Exit codes:
+  0  this is no trial, or the reboot has begun
+  2  the command line is wrong
+`
+
 // exitUnfit is the exit code of check-config for a device that does not fit the configuration.
 const exitUnfit = 3
 
@@ -97,12 +115,18 @@ func run(args []string, stdout, stderr io.Writer) int {
 	printConfig := flags.Bool("print-config", false, "")
 	printVersion := flags.Bool("version", false, "")
 	wrong := ""
-	look, help := len(args) > 0 && args[0] == "check-config", usage
-	if look {
-		args, help = args[1:], checkUsage
-	} else if strings.Join(args, " ") == "help check-config" {
-		look, help, args = true, checkUsage, []string{"--help"}
+	command, help := "", usage
+	helps := map[string]string{"check-config": checkUsage, "end-trial": endUsage}
+	switch {
+	case len(args) > 0 && helps[args[0]] != "":
+		command, args = args[0], args[1:]
+	case len(args) == 2 && args[0] == "help" && helps[args[1]] != "":
+		command, args = args[1], []string{"--help"}
 	}
+	if command != "" {
+		help = helps[command]
+	}
+	look, end := command == "check-config", command == "end-trial"
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stdout, help)
@@ -157,16 +181,23 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 		return a
 	}}))
-	if err != nil {
-		c := config.Defaults()
+	patience := restartPause
+	switch {
+	case err != nil:
+		c = config.Defaults()
 		c.Boot.Scheme = "" // the one that the environment follows
-		lastResort(ctx, c, machine.Claimed(schemeOf(c)), restartPause, log)
-		return 1
-	}
-	if err := serve(ctx, c, log); err != nil {
+	case !end:
+		if err = serve(ctx, c, log); err == nil {
+			return 0
+		}
 		log.Error(err.Error())
-		lastResort(ctx, c, machine.Claimed(schemeOf(c)), restartPause, log)
-		return 1
 	}
-	return 0
+	if end { // nobody starts it anew
+		patience = math.MaxInt64
+	}
+	lastResort(ctx, c, machine.Claimed(schemeOf(c)), patience, log)
+	if end {
+		return 0
+	}
+	return 1
 }

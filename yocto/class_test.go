@@ -250,7 +250,7 @@ func TestReleaseInImage(t *testing.T) {
 		if got, want := read(t, release), "ID=x\nIMAGE_VERSION=\"1.2\"\nBUILD_ID=\"image-1.2-7\"\n"; got != want {
 			t.Errorf("os-release is %q; want %q", got, want)
 		}
-		if got, want := read(t, root, "etc/fstab"), "/dev/mmcblk0p3 /data ext4 rw,nosuid,nodev,noatime 0 2\n"; got != want {
+		if got, want := read(t, root, "etc/fstab"), "/dev/mmcblk0p3 /data ext4 rw,nosuid,nodev,noatime,nofail 0 2\n"; got != want {
 			t.Errorf("fstab is %q; want %q", got, want)
 		}
 	}

@@ -39,6 +39,9 @@ const (
 	BrokenInit Broken = "init"
 	// BrokenHang: user space stops for good as soon as the hardware watchdog is open.
 	BrokenHang Broken = "hang"
+	// BrokenMount: fstab names a device that is not there, so systemd stops in
+	// emergency mode. Only of a system with systemd.
+	BrokenMount Broken = "mount"
 )
 
 // HealthCommand is a program in every guest that succeeds, unless the system is BrokenHealth.
@@ -281,6 +284,8 @@ func (r *Root) breakIt(t tree) error {
 		}
 		inittab := t["etc/inittab"]
 		inittab.data = append(inittab.data, "::once:/usr/lib/updaterd-test/agent hang\n"...)
+	case BrokenMount:
+		t.appendLine("etc/fstab", "/dev/disk/by-label/none /mnt ext4 ro,x-systemd.device-timeout=1 0 0")
 	default:
 		return fmt.Errorf("build root file system: kind of breakage %q is unknown", r.Broken)
 	}

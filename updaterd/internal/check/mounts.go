@@ -116,7 +116,7 @@ func (h *Host) dataMount() (string, error) {
 	}
 	if f := h.fstab(m.point); len(f) > 3 && h.exists("run/systemd/system") && !slices.Contains(strings.Split(f[3], ","), "nofail") {
 		return "", Doubt("add nofail to the options of "+m.point+" in /etc/fstab; what cannot do without it needs RequiresMountsFor="+m.point+" in its unit, or a health check",
-			"if %s cannot be mounted, systemd stops in emergency mode and does not start updaterd: nobody ends a trial in which that happens", m.point)
+			"if %s cannot be mounted, systemd stops in emergency mode and does not start updaterd: the boot counter ends a trial in which that happens, and else the device waits for somebody", m.point)
 	}
 	return m.source + " at " + m.point + ", " + m.kind, nil
 }

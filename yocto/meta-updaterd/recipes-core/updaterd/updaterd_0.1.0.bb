@@ -29,7 +29,7 @@ INITSCRIPT_NAME = "updaterd"
 INITSCRIPT_PARAMS = "defaults 80"
 
 # The interface's description is for those who generate code from it.
-FILES:${PN} += "${datadir}/dbus-1/system.d ${datadir}/dbus-1/system-services ${datadir}/polkit-1"
+FILES:${PN} += "${systemd_system_unitdir} ${datadir}/dbus-1/system.d ${datadir}/dbus-1/system-services ${datadir}/polkit-1"
 FILES:${PN}-dev = "${datadir}/dbus-1/interfaces"
 FILES:${PN}-staticdev = ""
 
