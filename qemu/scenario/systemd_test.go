@@ -38,8 +38,8 @@ func TestSystemd(t *testing.T) {
 	const caFile = "/data/ca.pem"
 	system := func(version string, packages assets.Packages, broken assets.Broken) string {
 		health := healthOfSystemd
-		if broken == assets.BrokenMount { // nothing is waited for
-			health = strings.Replace(health, "4m", "20s", 1)
+		if broken == assets.BrokenMount { // nothing is waited for but this
+			health = strings.Replace(health, "4m", "25s", 1)
 		}
 		return w.image(t, device.System{
 			Flavour: assets.Systemd, Packages: packages, Version: version, Broken: broken,
@@ -115,12 +115,13 @@ func TestSystemd(t *testing.T) {
 	// The last step: that the next start counts, and what follows, is as above.
 	step("comes to emergency mode in the trial", func(t *testing.T) {
 		resets := dev.Resets()
-		seconds := dev.VM.Console.Count(`starting slot a, bootcount 2 of`)
+		const second = `starting slot [ab], bootcount 2 of`
+		seconds := dev.VM.Console.Count(second)
 		installAndReboot(t, dev, url(server, bad[assets.BrokenMount]))
-		if err := dev.AwaitReset(within(t, 8*time.Minute), resets+2); err != nil {
+		if err := dev.VM.ExpectEvent(within(t, 8*time.Minute), "RESET", resets+2); err != nil {
 			t.Fatal(err)
 		}
-		for ctx := within(t, time.Minute); dev.VM.Console.Count(`starting slot a, bootcount 2 of`) == seconds; time.Sleep(time.Second) {
+		for ctx := within(t, time.Minute); dev.VM.Console.Count(second) == seconds; time.Sleep(time.Second) {
 			if ctx.Err() != nil {
 				t.Fatal("the start after it was not counted")
 			}
