@@ -204,9 +204,11 @@ install-init:
 	@test -z '$(filter-out systemd sysvinit none,$(INIT))' || { echo "make install: INIT is \"$(INIT)\", and only systemd, sysvinit and none are known" >&2; exit 1; }
 ifneq ($(filter systemd,$(INIT)),)
 	install -D -m 0644 updaterd/data/updaterd.service "$(DESTDIR)$(UNITDIR)/updaterd.service"
-	install -D -m 0644 updaterd/data/updaterd-emergency.service "$(DESTDIR)$(UNITDIR)/updaterd-emergency.service"
-	install -d -m 0755 "$(DESTDIR)$(UNITDIR)/emergency.target.wants"
-	ln -sf ../updaterd-emergency.service "$(DESTDIR)$(UNITDIR)/emergency.target.wants/updaterd-emergency.service"
+	install -D -m 0644 updaterd/data/updaterd-trial.service "$(DESTDIR)$(UNITDIR)/updaterd-trial.service"
+	for target in sysinit emergency; do \
+		install -d -m 0755 "$(DESTDIR)$(UNITDIR)/$$target.target.wants" && \
+		ln -sf ../updaterd-trial.service "$(DESTDIR)$(UNITDIR)/$$target.target.wants/" || exit 1; \
+	done
 	install -D -m 0644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/system-services" updaterd/data/org.updaterd.Updater1.service
 endif
 ifneq ($(filter sysvinit,$(INIT)),)

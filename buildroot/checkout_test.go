@@ -222,7 +222,7 @@ func TestBuild(t *testing.T) {
 	// With systemd; the configuration is not asked what else that would need.
 	b.make(t, append(args, "BR2_INIT_SYSTEMD=y", "BR2_INIT_BUSYBOX=", "updaterd-reinstall")...)
 	got := files(t, target)
-	for _, name := range []string{"/usr/lib/systemd/system/updaterd.service", "/usr/lib/systemd/system/emergency.target.wants/updaterd-emergency.service", "/usr/share/dbus-1/system-services/org.updaterd.Updater1.service", "/etc/updaterd/keys/other.pem"} {
+	for _, name := range []string{"/usr/lib/systemd/system/updaterd.service", "/usr/lib/systemd/system/sysinit.target.wants/updaterd-trial.service", "/usr/share/dbus-1/system-services/org.updaterd.Updater1.service", "/etc/updaterd/keys/other.pem"} {
 		if _, found := got[name]; !found {
 			t.Errorf("with systemd there is no %s", name)
 		}

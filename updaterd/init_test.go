@@ -326,7 +326,8 @@ func TestInstallForEachInit(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, base)
 	}
-	const unit = "/usr/lib/systemd/system/emergency.target.wants/updaterd-emergency.service\n/usr/lib/systemd/system/updaterd-emergency.service\n/usr/lib/systemd/system/updaterd.service\n"
+	const unit = "/usr/lib/systemd/system/emergency.target.wants/updaterd-trial.service\n/usr/lib/systemd/system/sysinit.target.wants/updaterd-trial.service\n" +
+		"/usr/lib/systemd/system/updaterd-trial.service\n/usr/lib/systemd/system/updaterd.service\n"
 	const activation = "/usr/share/dbus-1/system-services/org.updaterd.Updater1.service\n"
 	for _, tc := range []struct{ args, more []string }{
 		{nil, []string{unit, activation}},

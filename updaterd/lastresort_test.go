@@ -106,24 +106,109 @@ func TestLastResortEndsOnlyATrialThatIsOver(t *testing.T) {
 	})
 }
 
-// The command for systemd's emergency mode waits for the deadline and reboots.
-func TestEndTrial(t *testing.T) {
+// A start that cannot be judged is acknowledged all the same, if nothing is on trial.
+func TestLastResortAcknowledges(t *testing.T) {
 	for _, c := range []struct {
-		name, upgrade string
-		want          bool
-	}{{"in a trial", "1", true}, {"outside", "0", false}} {
+		name    string
+		vars    map[string]string
+		claimed bootctl.Slot
+		want    string
+	}{
+		{"a confirmed system", order("B A", "1", "0"), "b", "3"},
+		{"a trial", order("B A", "1", "1"), "b", "1"},
+		{"the other slot is first", order("B A", "1", "0"), "a", "1"},
+		{"which slot is not known", order("B A", "1", "0"), "", "1"},
+	} {
 		t.Run(c.name, func(t *testing.T) {
-			conf, rebooted := board(t, trial("", c.upgrade))
-			dir := filepath.Dir(rebooted)
-			put(t, dir, "updaterd.toml", fmt.Appendf(nil, "compatible = \"test\"\n[boot]\nfw_env_config = %q\n[slots.\"rootfs.a\"]\ndevice = \"/dev/a\"\n"+
-				"[slots.\"rootfs.b\"]\ndevice = \"/dev/b\"\n[health]\nmin_uptime = \"1ms\"\ndeadline = \"1s\"\n", conf.Boot.FwEnvConfig))
-			var said strings.Builder
-			if code := run([]string{"end-trial", "--config", filepath.Join(dir, "updaterd.toml")}, &said, &said); code != 0 {
-				t.Errorf("exit code %d", code)
+			conf, _ := board(t, c.vars)
+			conf.Boot.Scheme = ""
+			conf.Health.Deadline = config.Duration(1000 * time.Hour)
+			lastResort(t.Context(), conf, c.claimed, time.Millisecond, slog.New(slog.DiscardHandler))
+			control, err := openEnvironment(conf, c.claimed)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if _, err := os.Stat(rebooted); (err == nil) != c.want {
-				t.Errorf("rebooted: %v, want %v; it said %s", err == nil, c.want, &said)
+			env, err := control.Env()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := env.Get("BOOT_B_LEFT"); got != c.want {
+				t.Errorf("starts left: %s, want %s", got, c.want)
 			}
 		})
 	}
 }
+
+// A trial that nobody judges is ended, also if the environment can be read only later.
+func TestEndTrial(t *testing.T) {
+	const past, future = config.Duration(-verdictTime), config.Duration(1000 * time.Hour)
+	for _, c := range []struct {
+		name     string
+		upgrade  string
+		deadline config.Duration
+		judged   bool
+		want     bool
+	}{
+		{"nobody judges", "1", past, false, true},
+		{"the daemon runs", "1", past, true, false},
+		{"no trial", "0", past, false, false},
+		{"no trial, before the deadline", "0", future, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conf, rebooted := board(t, trial("", c.upgrade))
+			conf.Health.Deadline = c.deadline
+			endTrial(t.Context(), conf, "b", time.Millisecond, func(context.Context) bool { return c.judged }, slog.New(slog.DiscardHandler))
+			if _, err := os.Stat(rebooted); (err == nil) != c.want {
+				t.Errorf("rebooted: %v, want %v", err == nil, c.want)
+			}
+		})
+	}
+	for _, c := range []struct {
+		name    string
+		upgrade string
+		claimed bootctl.Slot
+	}{{"the environment comes later, no trial", "0", "b"}, {"and the trial is that of the next start", "1", "a"}} {
+		t.Run(c.name, func(t *testing.T) {
+			conf, rebooted := board(t, trial("", c.upgrade))
+			conf.Health.Deadline = future
+			image := filepath.Join(filepath.Dir(rebooted), "env")
+			if err := os.Rename(image, image+".later"); err != nil {
+				t.Fatal(err)
+			}
+			said := logged(func(string) {
+				if err := os.Rename(image+".later", image); err != nil {
+					t.Error(err)
+				}
+			})
+			endTrial(t.Context(), conf, c.claimed, time.Millisecond, func(context.Context) bool { t.Error("it asked for the daemon"); return true }, slog.New(slog.NewTextHandler(said, nil)))
+			if _, err := os.Stat(rebooted); err == nil {
+				t.Error("it rebooted")
+			}
+		})
+	}
+	t.Run("told to end", func(t *testing.T) {
+		conf, rebooted := board(t, trial("", "1"))
+		conf.Health.Deadline = future
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		endTrial(ctx, conf, "b", time.Millisecond, func(context.Context) bool { return false }, slog.New(slog.DiscardHandler))
+		if _, err := os.Stat(rebooted); err == nil {
+			t.Error("it rebooted")
+		}
+	})
+	t.Run("by its command", func(t *testing.T) {
+		conf, rebooted := board(t, trial("", "0"))
+		dir := filepath.Dir(rebooted)
+		put(t, dir, "updaterd.toml", fmt.Appendf(nil, "compatible = \"test\"\n[boot]\nfw_env_config = %q\n[slots.\"rootfs.a\"]\ndevice = \"/dev/a\"\n"+
+			"[slots.\"rootfs.b\"]\ndevice = \"/dev/b\"\n", conf.Boot.FwEnvConfig))
+		var said strings.Builder
+		if code := run([]string{"end-trial", "--config", filepath.Join(dir, "updaterd.toml")}, &said, &said); code != 0 || said.String() != "" {
+			t.Errorf("exit code %d; it said %s", code, &said)
+		}
+	})
+}
+
+// logged is a writer that calls a function for each message.
+type logged func(string)
+
+func (l logged) Write(b []byte) (int, error) { l(string(b)); return len(b), nil }

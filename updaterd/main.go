@@ -39,7 +39,7 @@ driven over D-Bus, for instance with updaterctl.
 
 Commands:
   check-config  check the configuration, and whether this device is as updates need it
-  end-trial     end a trial in which the daemon does not run, by a reboot at its deadline
+  end-trial     end a trial in which the daemon does not run, by a reboot after its deadline
 
 Options:
   --config FILE   the configuration (default /etc/updaterd/updaterd.toml)
@@ -80,11 +80,12 @@ Example: updaterd check-config --json
 
 const endUsage = `Usage: updaterd end-trial [--config FILE]
 
-If this system is on trial, reboots as soon as the deadline of the health checks has
-passed since the kernel was started. That costs a try, and when none is left, the
-bootloader starts the other system. Does nothing outside a trial. It is what
-updaterd-emergency.service runs in systemd's emergency mode, where the daemon is
-not started. Needs root.
+If this system is on trial, waits until that is decided. A minute after the deadline of
+the health checks, counted from the start of the kernel, it still is only if no daemon
+runs, and then this reboots. That costs a try, and when none is left, the bootloader
+starts the other system. Does nothing outside a trial. It is what updaterd-trial.service
+runs from early on: a start that comes to emergency mode, or waits for ever for a unit,
+never gets to the daemon. Needs root.
 
 Options:
   --config FILE   the configuration (default /etc/updaterd/updaterd.toml)
@@ -181,23 +182,20 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 		return a
 	}}))
-	patience := restartPause
 	switch {
 	case err != nil:
-		c = config.Defaults()
-		c.Boot.Scheme = "" // the one that the environment follows
+		c = config.Salvage(*path)
 	case !end:
 		if err = serve(ctx, c, log); err == nil {
 			return 0
 		}
 		log.Error(err.Error())
 	}
-	if end { // nobody starts it anew
-		patience = math.MaxInt64
-	}
-	lastResort(ctx, c, machine.Claimed(schemeOf(c)), patience, log)
+	claimed := machine.Claimed(schemeOf(c))
 	if end {
+		endTrial(ctx, c, claimed, restartPause, daemonRuns, log)
 		return 0
 	}
+	lastResort(ctx, c, claimed, restartPause, log)
 	return 1
 }

@@ -35,8 +35,8 @@ func TestParse(t *testing.T) {
 var wantPackages = map[string][]string{
 	"updaterd": {
 		"/usr/bin/updater-bootctl", "/usr/bin/updaterctl", "/usr/bin/updaterd",
-		"/usr/lib/systemd/system-preset/98-updaterd.preset", "/usr/lib/systemd/system/emergency.target.wants/updaterd-emergency.service",
-		"/usr/lib/systemd/system/updaterd-emergency.service", "/usr/lib/systemd/system/updaterd.service",
+		"/usr/lib/systemd/system-preset/98-updaterd.preset", "/usr/lib/systemd/system/emergency.target.wants/updaterd-trial.service",
+		"/usr/lib/systemd/system/sysinit.target.wants/updaterd-trial.service", "/usr/lib/systemd/system/updaterd-trial.service", "/usr/lib/systemd/system/updaterd.service",
 		"/usr/share/dbus-1/system-services/org.updaterd.Updater1.service", "/usr/share/dbus-1/system.d/org.updaterd.Updater1.conf",
 		"/usr/share/polkit-1/actions/org.updaterd.policy",
 	},

@@ -42,6 +42,9 @@ const (
 	// BrokenMount: fstab names a device that is not there, so systemd stops in
 	// emergency mode. Only of a system with systemd.
 	BrokenMount Broken = "mount"
+	// BrokenStuck: a unit that others wait for never finishes starting, so that
+	// systemd starts no service. Only of a system with systemd.
+	BrokenStuck Broken = "stuck"
 )
 
 // HealthCommand is a program in every guest that succeeds, unless the system is BrokenHealth.
@@ -286,6 +289,8 @@ func (r *Root) breakIt(t tree) error {
 		inittab.data = append(inittab.data, "::once:/usr/lib/updaterd-test/agent hang\n"...)
 	case BrokenMount:
 		t.appendLine("etc/fstab", "/dev/disk/by-label/none /mnt ext4 ro,x-systemd.device-timeout=1 0 0")
+	case BrokenStuck:
+		t.symlink("etc/systemd/system/sysinit.target.wants/updaterd-test-stuck.service", "/usr/lib/systemd/system/updaterd-test-stuck.service")
 	default:
 		return fmt.Errorf("build root file system: kind of breakage %q is unknown", r.Broken)
 	}

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/BurntSushi/toml"
 )
 
 // maxFile bounds the configuration file.
@@ -181,6 +184,23 @@ func Load(path string) (*Config, error) {
 		return nil, fmt.Errorf("read configuration %s: %w", path, err)
 	}
 	return c, nil
+}
+
+// Salvage is the default configuration with what can be made out of [boot] in a file
+// that [Load] refuses. It is good for finding the boot environment, and for nothing
+// else: the scheme is left open, for the one that the environment follows.
+func Salvage(path string) *Config {
+	c := Defaults()
+	var file struct {
+		Boot Boot `toml:"boot"`
+	}
+	if f, err := os.Open(path); err == nil {
+		defer f.Close()
+		// With an error, what was decoded before it is in file.
+		_, _ = toml.NewDecoder(io.LimitReader(f, maxFile)).Decode(&file)
+	}
+	c.Boot = Boot{FwEnvConfig: cmp.Or(file.Boot.FwEnvConfig, c.Boot.FwEnvConfig), SlotNames: file.Boot.SlotNames}
+	return c
 }
 
 // Classes lists the slot classes, sorted.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -254,4 +255,33 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(diff)
 		}
 	})
+}
+
+// What a refused file says of the boot environment is found all the same.
+func TestSalvage(t *testing.T) {
+	for _, c := range []struct {
+		name, file, env string
+		names           []string
+	}{
+		{"a key that is unknown", "compatible = \"x\"\ncompatibel = \"x\"\n[boot]\nslot_names = [\"s0\", \"s1\"]\nfw_env_config = \"/boot/env\"\n", "/boot/env", []string{"s0", "s1"}},
+		{"a value of the wrong type", "threshold = \"two\"\n[boot]\nfw_env_config = \"/boot/env\"\n", "/boot/env", nil},
+		{"nothing of it", "[boot]\nfw_env_config = \"/boot/env\"\n[\n", Defaults().Boot.FwEnvConfig, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "updaterd.toml")
+			if err := os.WriteFile(path, []byte(c.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Load(path); err == nil {
+				t.Error("it was not refused")
+			}
+			got := Salvage(path)
+			if got.Boot.FwEnvConfig != c.env || !slices.Equal(got.Boot.SlotNames, c.names) || got.Boot.Scheme != "" || got.Health.Deadline != Defaults().Health.Deadline {
+				t.Errorf("got %+v, deadline %v", got.Boot, got.Health.Deadline.Std())
+			}
+		})
+	}
+	if got := Salvage(filepath.Join(t.TempDir(), "none")); got.Boot.FwEnvConfig != Defaults().Boot.FwEnvConfig {
+		t.Errorf("without a file: %+v", got.Boot)
+	}
 }
