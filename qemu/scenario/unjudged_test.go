@@ -23,8 +23,7 @@ func TestUnjudged(t *testing.T) {
 		t.Run(string(broken), func(t *testing.T) {
 			image := w.image(t, device.System{Flavour: assets.Systemd, Version: "3.0-" + string(broken), Broken: broken,
 				Health: strings.Replace(healthOfSystemd, "4m", deadline, 1)})
-			// That a release gets to its trial is TestSystemd's matter; the way back is
-			// not gone here, so slot a is empty.
+			// Nothing falls back before the fourth start, so slot a stays empty.
 			dev := w.newDevice(t, assets.Disk{Flavour: assets.Systemd, SlotB: image, EnvID: "factory",
 				Env: map[string]string{"boot_slot": "b", "upgrade_available": "1"}})
 			if err := dev.PowerOn(within(t, time.Minute)); err != nil {
