@@ -42,9 +42,9 @@ func serve(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	// The watchdog is left running: a daemon that does not come back costs a reboot.
-	defer watchdog.Close()
-	go watchdog.Run(ctx)
+	// It is fed until the updater has ended, which may take longer than its time-out,
+	// and then left running: a daemon that does not come back costs a reset.
+	defer watchdog.Start(ctx)()
 
 	updater, err := newUpdater(ctx, c, watchdog, log)
 	if err != nil {

@@ -20,9 +20,9 @@
 // it, and systemd's service watchdog: for good, but during a trial only while
 // the checks make progress.
 //
-//	checker, err := health.New(health.Options{Units: []string{"app.service"}, Systemd: health.NewBus(conn), MinUptime: 10 * time.Second})
+//	checker, err := health.New(health.Options{Units: []string{"app.service"}, Systemd: health.NewBus(dial), MinUptime: 10 * time.Second})
 //	watchdog, err := health.OpenWatchdog(health.WatchdogOptions{Device: "/dev/watchdog", Timeout: 30 * time.Second})
-//	go watchdog.Run(ctx)
+//	defer watchdog.Start(ctx)()
 //	watchdog.Trial()
 //	err = checker.Check(deadline, watchdog.Alive)
 //

@@ -27,10 +27,20 @@ type WatchdogOptions struct {
 	Report func(error)
 }
 
+const (
+	// lingering is what the device's time-out becomes when the daemon stops: an
+	// orderly shutdown, which may wait 90 seconds for one service alone, must not
+	// be cut by a reset in the middle of its unmounting.
+	lingering = 5 * time.Minute
+	// lingerStep is how much less is asked of a driver that refuses that.
+	lingerStep = 30 * time.Second
+)
+
 // Watchdog feeds what has to be fed. Its methods may be called from any goroutine.
 type Watchdog struct {
 	feeders []feeder
-	device  device // nil if there is none
+	device  device        // nil if there is none
+	timeout time.Duration // that of the device
 	every   time.Duration
 	grace   time.Duration
 	report  func(error)
@@ -44,8 +54,9 @@ type Watchdog struct {
 // A feeder is one watchdog that has to be fed.
 type feeder func() error
 
-// OpenWatchdog opens the device and sets its time-out. From then on Run must be
-// running, and nothing may stop it: many drivers cannot be stopped again.
+// OpenWatchdog opens the device and sets its time-out, whatever the daemon before
+// has left. From then on it has to be fed, see Start: many drivers cannot be
+// stopped again.
 func OpenWatchdog(o WatchdogOptions) (*Watchdog, error) {
 	if o.Device == "" {
 		return newWatchdog(o, nil)
@@ -72,7 +83,7 @@ func newWatchdog(o WatchdogOptions, d device) (*Watchdog, error) {
 		if err != nil {
 			return nil, err
 		}
-		w.every = actual / 3
+		w.timeout, w.every = actual, actual/3
 		w.grace = max(w.grace, actual)
 		w.feeders = append(w.feeders, d.KeepAlive)
 	}
@@ -87,23 +98,66 @@ func newWatchdog(o WatchdogOptions, d device) (*Watchdog, error) {
 	return w, nil
 }
 
-// Run feeds until ctx ends, three times per time-out. It leaves the device
-// running: what happens then is for Close or Disarm to say.
-func (w *Watchdog) Run(ctx context.Context) {
+// Start feeds, three times per time-out, until stop is called. When ctx ends the
+// daemon is about to stop, which takes as long as the work at hand: feeding goes on,
+// with a longer time-out, which holds even if the daemon is killed before it is done.
+// stop feeds a last time and closes the device, but leaves it running: a daemon
+// that is started again goes on feeding, and one that does not come back costs a
+// reset.
+func (w *Watchdog) Start(ctx context.Context) (stop func()) {
+	ending, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		w.run(ctx, ending)
+	}()
+	return sync.OnceFunc(func() {
+		close(ending)
+		<-ended
+		if w.device != nil {
+			w.device.Close() // nothing was written that could be lost
+		}
+	})
+}
+
+func (w *Watchdog) run(ctx context.Context, ending <-chan struct{}) {
 	if len(w.feeders) == 0 {
-		<-ctx.Done()
+		<-ending
 		return
 	}
 	tick := time.NewTicker(w.every)
 	defer tick.Stop()
+	stopping := ctx.Done()
 	for {
 		w.feed()
 		select {
-		case <-ctx.Done():
+		case <-ending:
+			w.linger()
+			w.feed() // some drivers take a new time-out only then
 			return
+		case <-stopping:
+			w.linger()
+			stopping = nil
 		case <-tick.C:
 		}
 	}
+}
+
+// linger makes the device's time-out as long as the driver takes it, up to
+// lingering. It does so in a trial as well: a system that goes down in good order
+// is none that hangs, and if it hangs on the way, the reset still comes. But a
+// trial whose checks have stopped is being given up, and gets no more time.
+// No refusal is an error: then the shutdown has the time that there was.
+func (w *Watchdog) linger() {
+	if w.device == nil || w.timeout >= lingering || w.starving() {
+		return
+	}
+	for longer := lingering; longer > w.timeout; longer -= lingerStep {
+		// Not every driver refuses what it cannot do: some set their default.
+		if actual, err := w.device.setTimeout(longer); err == nil && actual >= w.timeout {
+			return
+		}
+	}
+	w.device.setTimeout(w.timeout)
 }
 
 func (w *Watchdog) feed() {
@@ -148,25 +202,4 @@ func (w *Watchdog) Settled() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.trial = false
-}
-
-// Close closes the device and leaves it running, so that a daemon that is
-// restarted in time goes on feeding, and one that is not costs a reboot.
-func (w *Watchdog) Close() error {
-	if w.device == nil {
-		return nil
-	}
-	return w.device.Close()
-}
-
-// Disarm stops the device, if its driver allows that, and closes it. In a trial
-// it only closes: nobody may talk himself out of the watchdog then.
-func (w *Watchdog) Disarm() error {
-	w.mu.Lock()
-	trial := w.trial
-	w.mu.Unlock()
-	if w.device == nil || trial {
-		return w.Close()
-	}
-	return w.device.MagicClose()
 }

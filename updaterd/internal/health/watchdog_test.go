@@ -21,11 +21,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type dog struct {
 	mu      sync.Mutex
 	timeout time.Duration
+	fixed   bool          // the time-out cannot be set
+	most    time.Duration // the longest that is taken; 0: any
+	fallen  time.Duration // if not 0, what a longer one is taken as
 	fed     time.Time
 	meals   int
 	bitten  time.Time
 	broken  error
-	magic   bool
 	closed  bool
 }
 
@@ -61,23 +63,42 @@ func (d *dog) KeepAlive() error {
 	return nil
 }
 
-func (d *dog) MagicClose() error { d.magic = true; return d.Close() }
-func (d *dog) Close() error      { d.closed = true; return nil }
+func (d *dog) MagicClose() error { return errors.New("nobody may stop it") }
+
+func (d *dog) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	return nil
+}
+
+// setTimeout feeds too, as the kernel's drivers do.
 func (d *dog) setTimeout(t time.Duration) (time.Duration, error) {
-	if d.timeout == 0 { // else it is fixed
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.look()
+	switch {
+	case d.fixed:
+		return d.timeout, nil
+	case d.most == 0 || t <= d.most:
 		d.timeout = t
+	case d.fallen == 0:
+		return 0, errors.New("invalid argument")
+	default:
+		d.timeout = d.fallen
 	}
+	d.fed = time.Now()
 	return d.timeout, nil
 }
 
-// kennel starts a watchdog over d that runs until the test ends.
+// kennel starts a watchdog over d that is fed until the test ends.
 func kennel(t *testing.T, d *dog, o WatchdogOptions) *Watchdog {
 	t.Helper()
 	w, err := newWatchdog(o, d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	go w.Run(t.Context())
+	t.Cleanup(w.Start(t.Context()))
 	synctest.Wait()
 	return w
 }
@@ -85,13 +106,10 @@ func kennel(t *testing.T, d *dog, o WatchdogOptions) *Watchdog {
 func TestFeedingForGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &dog{}
-		w := kennel(t, d, WatchdogOptions{Timeout: 30 * time.Second})
+		kennel(t, d, WatchdogOptions{Timeout: 30 * time.Second})
 		time.Sleep(24 * time.Hour)
 		if meals, bitten := d.state(); !bitten.IsZero() || meals != 24*360 && meals != 24*360+1 {
 			t.Errorf("%d meals, bitten %v; want one meal every 10s", meals, bitten)
-		}
-		if err := w.Disarm(); err != nil || !d.magic {
-			t.Errorf("Disarm = %v, magic close %v", err, d.magic)
 		}
 	})
 }
@@ -145,21 +163,118 @@ func TestTrial(t *testing.T) {
 	}
 }
 
-func TestNobodyDisarmsInATrial(t *testing.T) {
-	d := &dog{}
-	w, err := newWatchdog(WatchdogOptions{Timeout: time.Second}, d)
-	if err != nil {
-		t.Fatal(err)
+// A daemon that is told to stop, stops after its work at hand; whatever the system
+// does then has minutes. Only then a daemon that has not come back costs a reset.
+func TestOrderlyStop(t *testing.T) {
+	const timeout, work = 30 * time.Second, 4 * time.Minute
+	for _, tc := range []struct {
+		name  string
+		dog   *dog
+		trial bool
+		want  time.Duration // from the end of the work to the bite
+	}{
+		{"confirmed", &dog{}, false, 5 * time.Minute},
+		{"in a trial", &dog{}, true, 5 * time.Minute},
+		{"a driver that takes 128s", &dog{most: 128 * time.Second}, false, 2 * time.Minute},
+		{"a driver that takes no more", &dog{most: timeout}, false, timeout},
+		{"a driver with a default of 60s", &dog{most: timeout, fallen: time.Minute}, false, time.Minute},
+		{"a driver with a default of 10s", &dog{most: timeout, fallen: 10 * time.Second}, false, timeout},
+		{"a fixed time-out", &dog{timeout: time.Minute, fixed: true}, false, time.Minute},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := tc.dog
+				w, err := newWatchdog(WatchdogOptions{Timeout: timeout, Grace: time.Hour}, d)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if tc.trial {
+					w.Trial()
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				stop := w.Start(ctx)
+				time.Sleep(time.Minute + time.Second)
+				cancel()
+				time.Sleep(work)
+				stop()
+				if !d.closed {
+					t.Error("the device is still open")
+				}
+				time.Sleep(tc.want)
+				if _, bitten := d.state(); !bitten.IsZero() {
+					t.Errorf("bitten %v before the daemon was expected back", time.Since(bitten))
+				}
+				time.Sleep(time.Second)
+				if _, bitten := d.state(); bitten.IsZero() {
+					t.Error("nobody comes back, and there is no reset")
+				}
+			})
+		})
 	}
-	w.Trial()
-	if err := w.Disarm(); err != nil || d.magic || !d.closed {
-		t.Errorf("Disarm in a trial: %v, magic %v, closed %v; want a plain close", err, d.magic, d.closed)
-	}
+}
+
+// What kills a daemon that takes too long to stop does not cut the shutdown either.
+func TestKilledWhileStopping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &dog{}
+		w, err := newWatchdog(WatchdogOptions{Timeout: 30 * time.Second}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		stop := w.Start(ctx)
+		defer stop()
+		cancel()
+		synctest.Wait()
+		d.breakDown(errors.New("killed"))
+		time.Sleep(4 * time.Minute)
+		if _, bitten := d.state(); !bitten.IsZero() {
+			t.Errorf("bitten %v after the last meal", bitten.Sub(d.fed))
+		}
+	})
+}
+
+// A trial whose checks make no progress is being given up: no stop delays that.
+func TestStopOfAHangingTrial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &dog{}
+		w, err := newWatchdog(WatchdogOptions{Timeout: 30 * time.Second, Grace: time.Minute}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Trial()
+		ctx, cancel := context.WithCancel(t.Context())
+		stop := w.Start(ctx)
+		time.Sleep(time.Minute + 15*time.Second)
+		cancel()
+		synctest.Wait()
+		stop()
+		time.Sleep(16 * time.Second)
+		if _, bitten := d.state(); bitten.IsZero() {
+			t.Error("the stop has put the reset off")
+		}
+	})
+}
+
+// The next daemon has the time-out of its configuration, not the one that was left.
+func TestTheNextDaemonSetsItsTimeOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &dog{}
+		w, err := newWatchdog(WatchdogOptions{Timeout: 30 * time.Second}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Start(t.Context())()
+		left := d.timeout
+		if _, err := newWatchdog(WatchdogOptions{Timeout: 30 * time.Second}, d); err != nil || left != lingering || d.timeout != 30*time.Second {
+			t.Errorf("left %v, next %v, %v; want 5m, then 30s", left, d.timeout, err)
+		}
+	})
 }
 
 func TestTheDriversTimeOutHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &dog{timeout: 6 * time.Second}
+		d := &dog{timeout: 6 * time.Second, fixed: true}
 		kennel(t, d, WatchdogOptions{Timeout: 30 * time.Second})
 		time.Sleep(time.Minute)
 		if _, bitten := d.state(); !bitten.IsZero() {
@@ -209,13 +324,11 @@ func TestNothingToFeed(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	w.Run(ctx)
+	stop := w.Start(ctx)
 	w.Trial()
 	w.Alive()
 	w.Settled()
-	if err := errors.Join(w.Disarm(), w.Close()); err != nil {
-		t.Error(err)
-	}
+	stop()
 }
 
 func TestNotify(t *testing.T) {
@@ -251,12 +364,9 @@ func TestNotify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { w.Run(ctx); close(done) }()
+	stop := w.Start(t.Context())
 	if got := read(); got != "WATCHDOG=1" {
 		t.Errorf("received %q", got)
 	}
-	cancel()
-	<-done
+	stop()
 }
