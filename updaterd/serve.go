@@ -280,13 +280,21 @@ func originOf(which string, o update.Origin) []string {
 func newChecker(ctx context.Context, c *config.Config) (*health.Checker, error) {
 	o := checks(c)
 	if len(o.Units) > 0 || o.BootComplete {
-		conn, err := connectBus(ctx, busTimeout)
-		if err != nil {
-			return nil, fmt.Errorf("connect to D-Bus, to ask systemd about units: %w", err)
-		}
-		o.Systemd = health.NewBus(conn)
+		o.Systemd = health.NewBus(dialer(ctx))
 	}
 	return health.New(o)
+}
+
+// dialer makes connections that end with ctx. The daemon starts without one: the
+// bus may come later, and with none at all the deadline ends a trial.
+func dialer(ctx context.Context) health.Dial {
+	return func(ask context.Context) (*dbus.Conn, error) {
+		timeout := busTimeout
+		if end, ok := ask.Deadline(); ok {
+			timeout = min(timeout, time.Until(end))
+		}
+		return connectBus(ctx, timeout)
+	}
 }
 
 // connectBus gives up on a bus that takes the connection and then says nothing:

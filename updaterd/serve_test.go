@@ -3,6 +3,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/updaterd/updaterd/updaterd/internal/config"
+	"github.com/updaterd/updaterd/updaterd/internal/health"
 	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
 
@@ -53,5 +56,42 @@ func TestSilentBus(t *testing.T) {
 	}
 	if took := time.Since(start); err == nil || !strings.Contains(err.Error(), "no answer") || took > 5*time.Second {
 		t.Errorf("connectBus = %v after %v, want an error soon", err, took)
+	}
+}
+
+// A daemon whose checks ask for units starts without a bus; the units' states
+// are unknown then, which is no verdict before the deadline.
+func TestUnitsWithoutBus(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "bus")
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+socket)
+	c := config.Defaults()
+	c.Health.Units = []string{"app.service"}
+	checker, err := newChecker(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	var verdict *health.Unhealthy
+	err = checker.Check(ctx, nil)
+	if !errors.As(err, &verdict) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "connect to D-Bus") {
+		t.Errorf("Check = %v; want what is unknown at the deadline, and why", err)
+	}
+
+	// A question that is given a time does not wait longer for a bus that is silent.
+	bus, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bus.Close()
+	start := time.Now()
+	ask, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if conn, err := dialer(t.Context())(ask); err == nil {
+		conn.Close()
+		t.Error("connected to a bus that is silent")
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("a question took %v", took)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -19,20 +20,48 @@ const (
 	serviceProps   = systemdName + ".Service"
 )
 
-// Bus asks systemd over D-Bus.
-type Bus struct{ conn *dbus.Conn }
+// Bus asks systemd over D-Bus. It connects when it is asked, and again after the
+// connection was lost: a bus that is late or restarted is no verdict on a system.
+type Bus struct {
+	dial Dial
 
-// NewBus uses a connection to the system bus, which stays the caller's.
-func NewBus(conn *dbus.Conn) *Bus { return &Bus{conn: conn} }
+	mu   sync.Mutex
+	conn *dbus.Conn // nil before the first question
+}
+
+// A Dial connects to the system bus. ctx bounds how long that takes, and not the
+// life of the connection, which whoever dials closes.
+type Dial func(ctx context.Context) (*dbus.Conn, error)
+
+// NewBus connects by dial, which is not called before there is a question.
+func NewBus(dial Dial) *Bus { return &Bus{dial: dial} }
+
+func (b *Bus) connect(ctx context.Context) (*dbus.Conn, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.conn != nil && b.conn.Connected() {
+		return b.conn, nil
+	}
+	conn, err := b.dial(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to D-Bus: %w", err)
+	}
+	b.conn = conn
+	return conn, nil
+}
 
 // Unit loads the unit if it is not loaded, as systemctl show does.
 func (b *Bus) Unit(ctx context.Context, name string) (Unit, error) {
+	conn, err := b.connect(ctx)
+	if err != nil {
+		return Unit{}, fmt.Errorf("ask systemd for unit %s: %w", name, err)
+	}
 	var path dbus.ObjectPath
-	manager := b.conn.Object(systemdName, systemdPath)
+	manager := conn.Object(systemdName, systemdPath)
 	if err := manager.CallWithContext(ctx, systemdName+".Manager.LoadUnit", 0, name).Store(&path); err != nil {
 		return Unit{}, fmt.Errorf("ask systemd for unit %s: %w", name, err)
 	}
-	object := b.conn.Object(systemdName, path)
+	object := conn.Object(systemdName, path)
 	var unit map[string]dbus.Variant
 	if err := object.CallWithContext(ctx, getAll, 0, unitProperties).Store(&unit); err != nil {
 		return Unit{}, fmt.Errorf("ask systemd for unit %s: %w", name, err)

@@ -22,7 +22,11 @@ func serve(t *testing.T, answer func(path dbus.ObjectPath, member string, args [
 	t.Helper()
 	ours, theirs := net.Pipe()
 	done := make(chan error, 1)
-	go func() { done <- play(theirs, answer) }()
+	go func() {
+		err := play(theirs, answer)
+		theirs.Close()
+		done <- err
+	}()
 	conn, err := dbus.NewConn(ours)
 	if err != nil {
 		t.Fatal(err)
@@ -32,11 +36,13 @@ func serve(t *testing.T, answer func(path dbus.ObjectPath, member string, args [
 	}
 	t.Cleanup(func() {
 		conn.Close()
-		theirs.Close()
 		<-done
 	})
 	return conn
 }
+
+// errHangUp ends the connection, as a bus that is restarted does.
+var errHangUp = errors.New("hang up")
 
 func play(pipe net.Conn, answer func(dbus.ObjectPath, string, []any) ([]any, error)) error {
 	r := bufio.NewReader(pipe)
@@ -66,6 +72,9 @@ func play(pipe net.Conn, answer func(dbus.ObjectPath, string, []any) ([]any, err
 		path, _ := call.Headers[dbus.FieldPath].Value().(dbus.ObjectPath)
 		member, _ := call.Headers[dbus.FieldMember].Value().(string)
 		body, err := answer(path, member, call.Body)
+		if err == errHangUp {
+			return err
+		}
 		reply := &dbus.Message{Type: dbus.TypeMethodReply, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{}}
 		if err != nil {
 			reply.Type, reply.Body = dbus.TypeError, []any{err.Error()}
@@ -92,6 +101,43 @@ func send(w net.Conn, m *dbus.Message, serial uint32) error {
 	return err
 }
 
+// dials hands out connections, one a time, and then fails.
+func dials(conns ...*dbus.Conn) Dial {
+	return func(context.Context) (*dbus.Conn, error) {
+		if len(conns) == 0 || conns[0] == nil {
+			conns = conns[min(1, len(conns)):]
+			return nil, errors.New("connection refused")
+		}
+		conn := conns[0]
+		conns = conns[1:]
+		return conn, nil
+	}
+}
+
+// A trial goes on, whatever becomes of the bus in it.
+func TestBusComesAndGoes(t *testing.T) {
+	restart := false
+	connect := func() *dbus.Conn {
+		return serve(t, func(_ dbus.ObjectPath, member string, _ []any) ([]any, error) {
+			if restart {
+				return nil, errHangUp
+			}
+			if member == "LoadUnit" {
+				return []any{systemdPath}, nil
+			}
+			return []any{map[string]dbus.Variant{"LoadState": dbus.MakeVariant("loaded"), "ActiveState": dbus.MakeVariant("active")}}, nil
+		})
+	}
+	bus := NewBus(dials(nil, connect(), nil, connect()))
+	for i, want := range []string{"connection refused", "", "", "EOF", "connection refused", "", ""} {
+		restart = want == "EOF"
+		_, err := bus.Unit(t.Context(), "app.target")
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("question %d: %v; want error %q", i, err, want)
+		}
+	}
+}
+
 func TestBus(t *testing.T) {
 	id := []byte{0xab, 0xcd}
 	units := map[string]map[string]map[string]dbus.Variant{
@@ -107,7 +153,7 @@ func TestBus(t *testing.T) {
 		"odd.target": {unitProperties: {"LoadState": dbus.MakeVariant(uint32(1))}},
 	}
 	paths := map[dbus.ObjectPath]string{}
-	bus := NewBus(serve(t, func(path dbus.ObjectPath, member string, args []any) ([]any, error) {
+	bus := NewBus(dials(serve(t, func(path dbus.ObjectPath, member string, args []any) ([]any, error) {
 		switch member {
 		case "LoadUnit":
 			name := args[0].(string)
@@ -121,7 +167,7 @@ func TestBus(t *testing.T) {
 			return []any{units[paths[path]][args[0].(string)]}, nil
 		}
 		return nil, errors.New("no such method " + member)
-	}))
+	})))
 	for _, tc := range []struct {
 		name, err string
 		want      Unit
