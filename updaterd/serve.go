@@ -121,7 +121,7 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 			log.Error(err.Error())
 		}
 	}
-	checker, err := newChecker(ctx, c)
+	checker, err := health.New(checkerOptions(ctx, "/", c))
 	if err != nil {
 		return nil, err
 	}
@@ -277,12 +277,15 @@ func originOf(which string, o update.Origin) []string {
 	}
 }
 
-func newChecker(ctx context.Context, c *config.Config) (*health.Checker, error) {
+// checkerOptions are the checks, and whom they ask. systemd is asked for more than
+// units: whether a failure is one, or the system goes down.
+func checkerOptions(ctx context.Context, dir string, c *config.Config) health.Options {
 	o := checks(c)
-	if len(o.Units) > 0 || o.BootComplete {
+	_, err := os.Stat(filepath.Join(dir, "run/systemd/system")) // as sd_booted(3) does
+	if err == nil || len(o.Units) > 0 || o.BootComplete {
 		o.Systemd = health.NewBus(dialer(ctx))
 	}
-	return health.New(o)
+	return o
 }
 
 // dialer makes connections that end with ctx. The daemon starts without one: the

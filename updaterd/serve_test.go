@@ -66,7 +66,7 @@ func TestUnitsWithoutBus(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+socket)
 	c := config.Defaults()
 	c.Health.Units = []string{"app.service"}
-	checker, err := newChecker(t.Context(), c)
+	checker, err := health.New(checkerOptions(t.Context(), t.TempDir(), c))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,5 +93,37 @@ func TestUnitsWithoutBus(t *testing.T) {
 	}
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("a question took %v", took)
+	}
+}
+
+// systemd is asked whether the system goes down also if no check is about units.
+func TestWhoIsAsked(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		systemd bool
+		health  string
+		want    bool
+	}{
+		{"commands without systemd", false, "", false},
+		{"commands with systemd", true, "", true},
+		{"units", false, "units", true},
+		{"boot-complete", false, "boot_complete", true},
+	} {
+		dir := t.TempDir()
+		if tc.systemd {
+			if err := os.MkdirAll(filepath.Join(dir, "run/systemd/system"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := config.Defaults()
+		switch tc.health {
+		case "units":
+			c.Health.Units = []string{"app.service"}
+		case "boot_complete":
+			c.Health.BootComplete = true
+		}
+		if got := checkerOptions(t.Context(), dir, c).Systemd != nil; got != tc.want {
+			t.Errorf("%s: systemd is asked: %v", tc.name, got)
+		}
 	}
 }

@@ -16,8 +16,13 @@ const (
 	defaultPoll  = time.Second
 	// unitTimeout bounds one question to systemd.
 	unitTimeout = 10 * time.Second
-	// shutdownDelay is how long a failure waits for a sign that the system stops.
-	shutdownDelay = time.Second
+	// shutdownDelay is how long a failure waits for a sign that the system stops,
+	// where systemd does not say: sequential stop scripts may take the application
+	// down long before the daemon is told. A true failure loses only that time.
+	shutdownDelay = 20 * time.Second
+	// restartDelay is how long it waits in any case: a restart of the daemon alone
+	// ends its commands too, at the same moment.
+	restartDelay = time.Second
 )
 
 // Options says what a healthy system is. The zero value calls every system healthy.
@@ -31,10 +36,14 @@ type Options struct {
 	MinUptime time.Duration
 	// Commands are run once each, after the units.
 	Commands []Command
-	// Systemd answers for units; it may be nil if there are none.
+	// Systemd answers for units and for the system's state. It is nil where there
+	// is no systemd; then there are no units.
 	Systemd Systemd
 	// Poll is the time between two looks at the units; 0 means one second.
 	Poll time.Duration
+	// ShutdownDelay is how long a failure waits to be told that the system is going
+	// down; 0 means 20 seconds. systemd, if it says that it is not, makes it a second.
+	ShutdownDelay time.Duration
 }
 
 // A Command is a check that passes if it exits with status 0 in time.
@@ -44,9 +53,10 @@ type Command struct {
 	Timeout time.Duration
 }
 
-// Systemd tells the state of a unit.
+// Systemd tells the state of a unit, and whether the system is going down.
 type Systemd interface {
 	Unit(ctx context.Context, name string) (Unit, error)
+	Stopping(ctx context.Context) (bool, error)
 }
 
 // Unit is what systemd says about a unit, in its own words.
@@ -85,6 +95,7 @@ func New(o Options) (*Checker, error) {
 	if o.Poll == 0 {
 		o.Poll = defaultPoll
 	}
+	o.ShutdownDelay = o.shutdownDelay()
 	c := &Checker{o: o, units: slices.Clone(o.Units)}
 	if o.BootComplete && !slices.Contains(c.units, bootComplete) {
 		c.units = append(c.units, bootComplete)
@@ -95,7 +106,7 @@ func New(o Options) (*Checker, error) {
 	if slices.Contains(c.units, "") {
 		return nil, fmt.Errorf("set up health checks: a unit without a name")
 	}
-	if o.Poll < 0 || o.MinUptime < 0 {
+	if o.Poll < 0 || o.MinUptime < 0 || o.ShutdownDelay < 0 {
 		return nil, fmt.Errorf("set up health checks: a negative time")
 	}
 	for i, cmd := range o.Commands {
@@ -124,16 +135,52 @@ func (c *Checker) Check(ctx context.Context, alive func()) error {
 	if err == nil {
 		return nil
 	}
-	// At a shutdown units fail and commands are killed, which may be seen before
-	// the daemon is told to stop: it must not roll a good system back.
-	select {
-	case <-ctx.Done():
-		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return fmt.Errorf("health check: %w", ctx.Err())
-		}
-	case <-time.After(shutdownDelay):
+	c.reconsider(ctx, alive)
+	if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("health check: %w", ctx.Err())
 	}
 	return err
+}
+
+// reconsider returns when a failure counts, or when ctx ends. At a shutdown units
+// fail and commands are killed, which may be seen before the daemon is told to
+// stop: that must not roll a good system back. systemd calls its state "stopping"
+// before it stops the first unit; where it cannot be asked, or is still starting,
+// time has to tell.
+func (c *Checker) reconsider(ctx context.Context, alive func()) {
+	if ctx.Err() != nil {
+		return
+	}
+	alive() // a failure is an answer, and the watchdog has to wait as well
+	counts := time.Now().Add(c.o.ShutdownDelay)
+	for pause := restartDelay; ; pause = c.o.Poll {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(min(pause, time.Until(counts))):
+		}
+		if !time.Now().Before(counts) {
+			return
+		}
+		ask, cancel := context.WithDeadline(ctx, counts)
+		stopping, err := c.stopping(ask)
+		cancel()
+		if err != nil {
+			continue
+		}
+		alive()
+		if !stopping {
+			return
+		}
+		counts = time.Now().Add(c.o.ShutdownDelay)
+	}
+}
+
+func (c *Checker) stopping(ctx context.Context) (bool, error) {
+	if c.o.Systemd == nil {
+		return false, errors.ErrUnsupported
+	}
+	return c.o.Systemd.Stopping(ctx)
 }
 
 func (c *Checker) check(ctx context.Context, alive func()) error {
@@ -192,10 +239,18 @@ func (c *Checker) runCommands(ctx context.Context, alive func()) error {
 	return nil
 }
 
+func (o Options) shutdownDelay() time.Duration {
+	if o.ShutdownDelay == 0 {
+		return shutdownDelay
+	}
+	return o.ShutdownDelay
+}
+
 // Grace is how long a trial may go without a sign of life before the watchdog
-// is left to bite: the watchdog's own time-out and the longest single check.
+// is left to bite: the watchdog's own time-out and the longest single check, or
+// the time for which a failure waits.
 func (o Options) Grace(timeout time.Duration) time.Duration {
-	longest := unitTimeout
+	longest := max(unitTimeout, o.shutdownDelay())
 	for _, cmd := range o.Commands {
 		longest = max(longest, cmd.Timeout+killDelay)
 	}

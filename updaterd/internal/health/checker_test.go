@@ -14,12 +14,20 @@ import (
 
 // script is a systemd whose units change with the time since it was made.
 type script struct {
-	start time.Time
-	unit  func(name string, at time.Duration) (Unit, error)
+	start    time.Time
+	unit     func(name string, at time.Duration) (Unit, error)
+	stopping func(at time.Duration) (bool, error) // nil: it is not
 }
 
 func (s script) Unit(_ context.Context, name string) (Unit, error) {
 	return s.unit(name, time.Since(s.start))
+}
+
+func (s script) Stopping(context.Context) (bool, error) {
+	if s.stopping == nil {
+		return false, nil
+	}
+	return s.stopping(time.Since(s.start))
 }
 
 func loaded(active, sub string) Unit {
@@ -70,24 +78,24 @@ func TestUnits(t *testing.T) {
 				u.Invocation = fmt.Sprint(at / (7 * time.Second))
 				return u, nil
 			}},
-		{name: "failed", took: shutdownDelay, want: "unit app.service failed (exit-code)",
+		{name: "failed", took: restartDelay, want: "unit app.service failed (exit-code)",
 			unit: func(string, time.Duration) (Unit, error) {
 				u := loaded("failed", "failed")
 				u.Result = "exit-code"
 				return u, nil
 			}},
-		{name: "fails within the minimum uptime", took: 9*time.Second + shutdownDelay, want: "unit app.service failed",
+		{name: "fails within the minimum uptime", took: 9*time.Second + restartDelay, want: "unit app.service failed",
 			unit: func(_ string, at time.Duration) (Unit, error) {
 				if at > 8*time.Second {
 					return loaded("failed", "failed"), nil
 				}
 				return running, nil
 			}},
-		{name: "not installed", took: shutdownDelay, want: "unit app.service cannot be started: systemd says not-found",
+		{name: "not installed", took: restartDelay, want: "unit app.service cannot be started: systemd says not-found",
 			unit: func(string, time.Duration) (Unit, error) {
 				return Unit{LoadState: "not-found", ActiveState: "inactive"}, nil
 			}},
-		{name: "masked", took: shutdownDelay, want: "systemd says masked",
+		{name: "masked", took: restartDelay, want: "systemd says masked",
 			unit: func(string, time.Duration) (Unit, error) {
 				return Unit{LoadState: "masked", ActiveState: "inactive"}, nil
 			}},
@@ -114,7 +122,7 @@ func TestUnits(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
 				c, err := New(Options{Units: []string{"app.service"}, BootComplete: tc.boot, MinUptime: 10 * time.Second,
-					Systemd: script{start, tc.unit}})
+					Systemd: script{start: start, unit: tc.unit}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -185,31 +193,6 @@ func TestCancelIsNoVerdict(t *testing.T) {
 	})
 }
 
-// At a shutdown units fail and commands are killed, some of them before the
-// daemon is told to stop.
-func TestShutdownIsNoVerdict(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		start := time.Now()
-		c, err := New(Options{Units: []string{"app.service"}, MinUptime: time.Hour, Systemd: script{start,
-			func(_ string, at time.Duration) (Unit, error) {
-				if at < 5*time.Second {
-					return loaded("active", "running"), nil
-				}
-				return loaded("failed", "failed"), nil
-			}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(5*time.Second+time.Second/2, cancel)
-		err = c.Check(ctx, nil)
-		var u *Unhealthy
-		if !errors.Is(err, context.Canceled) || errors.As(err, &u) {
-			t.Errorf("Check = %v; want context.Canceled and no verdict", err)
-		}
-	})
-}
-
 func TestUnresponsiveSystemdGivesNoSignOfLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := New(Options{Units: []string{"app.service"}, Systemd: hanging{}})
@@ -233,6 +216,11 @@ type hanging struct{}
 func (hanging) Unit(ctx context.Context, _ string) (Unit, error) {
 	<-ctx.Done()
 	return Unit{}, ctx.Err()
+}
+
+func (hanging) Stopping(ctx context.Context) (bool, error) {
+	<-ctx.Done()
+	return false, ctx.Err()
 }
 
 func TestCommandsRunOnceAfterTheUnits(t *testing.T) {
@@ -281,6 +269,7 @@ func TestNewRefuses(t *testing.T) {
 		"boot-complete without systemd": {BootComplete: true},
 		"unit without name":             {Units: []string{""}, Systemd: hanging{}},
 		"negative uptime":               {MinUptime: -1},
+		"negative delay":                {ShutdownDelay: -1},
 		"negative poll":                 {Poll: -1},
 		"command without name":          {Commands: []Command{{Argv: []string{"/bin/true"}, Timeout: 1}}},
 		"command without time-out":      {Commands: []Command{{Name: "a", Argv: []string{"/bin/true"}}}},
@@ -308,7 +297,7 @@ func TestAliveIsAnAnswer(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				systemd := script{time.Now(), func(string, time.Duration) (Unit, error) { return loaded("activating", "start"), tc.err }}
+				systemd := script{start: time.Now(), unit: func(string, time.Duration) (Unit, error) { return loaded("activating", "start"), tc.err }}
 				c, err := New(Options{Units: tc.units, Systemd: systemd, MinUptime: time.Hour})
 				if err != nil {
 					t.Fatal(err)

@@ -14,6 +14,9 @@
 //     themselves. Any exit status but 0 ends the trial at once, and so does the
 //     time-out, at which the command's whole process group is killed.
 //
+// A failure is no verdict if the system is going down: systemd is asked for its
+// state, and where it cannot be, the failure waits for the signal to stop.
+//
 // The one overall deadline is the context's.
 //
 // [Watchdog] feeds the hardware watchdog, if this process is the one that opens

@@ -15,6 +15,7 @@ import (
 const (
 	systemdName    = "org.freedesktop.systemd1"
 	systemdPath    = dbus.ObjectPath("/org/freedesktop/systemd1")
+	getOne         = "org.freedesktop.DBus.Properties.Get"
 	getAll         = "org.freedesktop.DBus.Properties.GetAll"
 	unitProperties = systemdName + ".Unit"
 	serviceProps   = systemdName + ".Service"
@@ -84,6 +85,27 @@ func (b *Bus) Unit(ctx context.Context, name string) (Unit, error) {
 		return Unit{}, fmt.Errorf("ask systemd for unit %s: the answer has no state", name)
 	}
 	return u, nil
+}
+
+// Stopping asks whether a shutdown has begun, of whatever kind.
+func (b *Bus) Stopping(ctx context.Context) (bool, error) {
+	conn, err := b.connect(ctx)
+	if err != nil {
+		return false, fmt.Errorf("ask systemd for the system's state: %w", err)
+	}
+	var state string
+	manager := conn.Object(systemdName, systemdPath)
+	if err := manager.CallWithContext(ctx, getOne, 0, systemdName+".Manager", "SystemState").Store(&state); err != nil {
+		return false, fmt.Errorf("ask systemd for the system's state: %w", err)
+	}
+	switch state {
+	case "stopping":
+		return true, nil
+	case "running", "degraded", "maintenance":
+		return false, nil
+	}
+	// Before its start is complete, systemd says "starting" even while it stops.
+	return false, fmt.Errorf("ask systemd for the system's state: %q does not tell whether it stops", state)
 }
 
 // value takes a property of the expected type; anything else counts as absent.

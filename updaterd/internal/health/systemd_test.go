@@ -152,6 +152,7 @@ func TestBus(t *testing.T) {
 		},
 		"odd.target": {unitProperties: {"LoadState": dbus.MakeVariant(uint32(1))}},
 	}
+	systemState := ""
 	paths := map[dbus.ObjectPath]string{}
 	bus := NewBus(dials(serve(t, func(path dbus.ObjectPath, member string, args []any) ([]any, error) {
 		switch member {
@@ -163,6 +164,11 @@ func TestBus(t *testing.T) {
 			p := systemdPath + dbus.ObjectPath("/unit/"+strings.NewReplacer(".", "_2e", "-", "_2d").Replace(name))
 			paths[p] = name
 			return []any{p}, nil
+		case "Get":
+			if path != systemdPath || systemState == "" || !cmp.Equal(args, []any{"org.freedesktop.systemd1.Manager", "SystemState"}) {
+				return nil, errors.New("no such property")
+			}
+			return []any{dbus.MakeVariant(systemState)}, nil
 		case "GetAll":
 			return []any{units[paths[path]][args[0].(string)]}, nil
 		}
@@ -183,6 +189,14 @@ func TestBus(t *testing.T) {
 		}
 		if diff := cmp.Diff(tc.want, got); diff != "" {
 			t.Errorf("Unit(%s): %s", tc.name, diff)
+		}
+	}
+	for state, known := range map[string]bool{"running": true, "degraded": true, "maintenance": true, "stopping": true,
+		"initializing": false, "starting": false, "": false} {
+		systemState = state
+		stopping, err := bus.Stopping(t.Context())
+		if stopping != (state == "stopping") || (err == nil) != known {
+			t.Errorf("Stopping in state %q = %v, %v", state, stopping, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
