@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -88,7 +89,10 @@ func hostOf(c *config.Config, root string) *check.Host {
 			}
 		}
 	}
-	places, _, _ := uboot.ReadConfig(c.Boot.FwEnvConfig) // which has a check of its own
+	places, lock, err := uboot.ReadConfig(c.Boot.FwEnvConfig) // which has a check of its own
+	if err == nil {
+		h.Lock = cmp.Or(lock, uboot.DefaultLockFile)
+	}
 	for _, l := range places {
 		h.Environment = append(h.Environment, check.Place{Path: l.Path, Offset: l.Offset, Size: l.Size})
 	}

@@ -21,6 +21,8 @@ type Host struct {
 	Slots []Slot
 	// Environment lists the places of the copies of the boot environment.
 	Environment []Place
+	// Lock is the lock file of the boot environment; "" if it is not known.
+	Lock string
 	// DataDir and FloorStore keep something over updates; FloorStore may be "".
 	DataDir, FloorStore string
 	// Booted is the slot that runs, if that is proven.
@@ -79,6 +81,7 @@ func List(h *Host) []Check {
 		{"fsck of the root", h.fsck},
 		{"data partition", h.dataMount},
 		{"unit's start", h.starting},
+		{"trial's end", h.trialEnd},
 		{"unit's paths", h.unitPaths},
 		{"environment's place", h.environmentPlace},
 		{"watchdog", h.watchdog},
@@ -164,8 +167,21 @@ func (h *Host) setting(main []string, dropIns []string, key string) (values []st
 	return values
 }
 
-// masked reports that a unit is not started whoever wants it.
-func (h *Host) masked(unit string) bool {
-	link, err := os.Readlink(h.path("etc/systemd/system/" + unit))
-	return err == nil && link == os.DevNull
+// systemd tells whether it is the init.
+func (h *Host) systemd() bool { return h.exists("run/systemd/system") }
+
+// resolve follows the links in a path, as far as it exists.
+func (h *Host) resolve(path string) string {
+	real, err := filepath.EvalSymlinks(h.path(path))
+	if err != nil {
+		if dir := filepath.Dir(path); dir != path {
+			return filepath.Join(h.resolve(dir), filepath.Base(path))
+		}
+		return path
+	}
+	root, err := filepath.EvalSymlinks(h.Root)
+	if err != nil {
+		return path
+	}
+	return "/" + strings.TrimPrefix(strings.TrimPrefix(real, root), "/")
 }

@@ -114,58 +114,14 @@ func (h *Host) dataMount() (string, error) {
 	case !m.writable || slices.Contains(m.options, "ro"):
 		return "", Fault("mount it writable; if the kernel made it read-only after an error (dmesg), run fsck on it", "%s, with %s, is mounted read-only", m.point, h.DataDir)
 	}
-	if f := h.fstab(m.point); len(f) > 3 && h.exists("run/systemd/system") && !slices.Contains(strings.Split(f[3], ","), "nofail") {
+	if f := h.fstab(m.point); len(f) > 3 && h.systemd() && !slices.ContainsFunc(strings.Split(f[3], ","), waitsForNone) {
 		return "", Doubt("add nofail to the options of "+m.point+" in /etc/fstab; what cannot do without it needs RequiresMountsFor="+m.point+" in its unit, or a health check",
 			"if %s cannot be mounted, systemd stops in emergency mode and does not start updaterd: the boot counter ends a trial in which that happens, and else the device waits for somebody", m.point)
 	}
 	return m.source + " at " + m.point + ", " + m.kind, nil
 }
 
-const unit = "updaterd.service"
-
-// starting: updaterd is started when the device is. D-Bus would start it as well,
-// but only when somebody asks for something, and a trial waits for nobody.
-func (h *Host) starting() (string, error) {
-	switch {
-	case !h.exists("run/systemd/system"):
-		return "not by systemd", nil
-	case h.masked(unit):
-		return "", Fault("run \"systemctl unmask "+unit+"\", and enable it", "%s is masked: no trial is judged, and nothing is installed", unit)
-	}
-	for _, dir := range []string{"etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"} {
-		// A link is as good as dangling if the root is not /, so it is not followed.
-		if links := h.glob(dir+"/*.wants/"+unit, dir+"/*.requires/"+unit); len(links) > 0 {
-			return "by " + links[0], nil
-		}
-	}
-	return "", Fault("run \"systemctl --root=IMAGE enable "+unit+"\" when the image is built", "no target wants %s: after a start nobody judges a trial", unit)
-}
-
-// unitPaths: systemd keeps the daemon from writing anywhere but where its unit says.
-func (h *Host) unitPaths() (string, error) {
-	main := []string{"etc/systemd/system/" + unit, "run/systemd/system/" + unit, "usr/lib/systemd/system/" + unit, "lib/systemd/system/" + unit}
-	if !slices.ContainsFunc(main, h.exists) {
-		return "no unit of systemd", nil
-	}
-	var dropIns []string
-	for _, name := range main {
-		dropIns = append(dropIns, name+".d")
-	}
-	if kind := h.setting(main, dropIns, "ProtectSystem"); len(kind) == 0 || kind[len(kind)-1] != "strict" {
-		return "the unit does not restrict paths", nil
-	}
-	var paths []string
-	for _, line := range h.setting(main, dropIns, "ReadWritePaths") {
-		paths = append(paths, strings.Fields(line)...)
-	}
-	for _, dir := range []string{h.DataDir, h.FloorStore} {
-		if dir != "" && !slices.ContainsFunc(paths, func(p string) bool {
-			p = strings.TrimLeft(p, "-+")
-			return dir == p || strings.HasPrefix(dir, strings.TrimSuffix(p, "/")+"/")
-		}) {
-			return "", Fault("run \"systemctl edit updaterd\" and write [Service] and ReadWritePaths="+dir,
-				"systemd lets updaterd write only below %s, and %s is not", strings.Join(paths, " "), dir)
-		}
-	}
-	return "the unit may write where the configuration says", nil
+// waitsForNone reports an option in fstab with which systemd goes on without the mount.
+func waitsForNone(option string) bool {
+	return option == "nofail" || option == "noauto" || option == "x-systemd.automount"
 }

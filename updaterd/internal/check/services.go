@@ -3,9 +3,11 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,41 +18,69 @@ const (
 	polkitName = "org.freedesktop.PolicyKit1"
 )
 
-// systemdFeeds is what systemd is told about the hardware watchdog; "" if nothing.
-func (h *Host) systemdFeeds() string {
-	dirs := []string{"etc/systemd/system.conf.d", "run/systemd/system.conf.d", "usr/lib/systemd/system.conf.d", "lib/systemd/system.conf.d"}
-	values := h.setting([]string{"etc/systemd/system.conf", "usr/lib/systemd/system.conf"}, dirs, "RuntimeWatchdogSec")
-	if len(values) == 0 || slices.Contains([]string{"0", "off", "infinity"}, values[len(values)-1]) {
+// manager is the last value of a key in systemd's own configuration; "" if there is none.
+func (h *Host) manager(key string) string {
+	main := []string{"etc/systemd/system.conf", "run/systemd/system.conf", "usr/lib/systemd/system.conf", "lib/systemd/system.conf"}
+	var dropIns []string
+	for _, name := range main {
+		dropIns = append(dropIns, name+".d")
+	}
+	values := h.setting(main, dropIns, key)
+	if len(values) == 0 {
 		return ""
 	}
 	return values[len(values)-1]
 }
 
+// systemdFeeds is what systemd is told about the hardware watchdog, and which
+// one that is; "" if nothing.
+func (h *Host) systemdFeeds() (timeout, device string) {
+	timeout = h.manager("RuntimeWatchdogSec")
+	zero := strings.Contains(timeout, "0") && !strings.ContainsAny(timeout, "123456789") // "0s", "0min 0s"
+	if zero || !h.systemd() || timeout == "off" || timeout == "infinity" {
+		return "", ""
+	}
+	return timeout, cmp.Or(h.manager("WatchdogDevice"), "/dev/watchdog0")
+}
+
+// watchdogName is the one name of a watchdog: the kernel gives the first one two.
+func (h *Host) watchdogName(path string) string {
+	if !watchdogs.MatchString(path) {
+		path = h.resolve(path)
+	}
+	if path == "/dev/watchdog" {
+		return "/dev/watchdog0"
+	}
+	return path
+}
+
+var watchdogs = regexp.MustCompile(`^/dev/watchdog[0-9]*$`)
+
 // watchdog does not open the device, because that would start it.
 func (h *Host) watchdog() (string, error) {
-	const one = "a watchdog can be opened only once: leave [watchdog] device empty, or RuntimeWatchdogSec off"
-	systemd := h.systemdFeeds()
+	const one = "a watchdog can be opened only once: leave [watchdog] device empty, or RuntimeWatchdogSec off, or name another device to one of them (WatchdogDevice)"
+	timeout, device := h.systemdFeeds()
 	if h.Watchdog == "" {
 		devices := h.glob("dev/watchdog*")
 		switch {
 		case len(devices) == 0:
 			return "", Doubt("enable the driver of the watchdog in the kernel; without one, a system that hangs in its trial stays", "there is no hardware watchdog")
-		case !h.exists("run/systemd/system"):
+		case !h.systemd():
 			return "", Doubt("set [watchdog] device = \"/dev/watchdog\" in updaterd.toml, or let another program feed it", "nobody is known to feed the watchdog, and there is no systemd to: a system that hangs in its trial stays")
-		case systemd == "":
+		case timeout == "":
 			return "", Doubt("set RuntimeWatchdogSec=30 in /etc/systemd/system.conf, or [watchdog] device = \"/dev/watchdog\" in updaterd.toml",
 				"nobody feeds the watchdog, so it never bites: a system that hangs in its trial stays")
 		}
-		return "systemd feeds it (RuntimeWatchdogSec=" + systemd + ")", nil
+		return "systemd feeds it (RuntimeWatchdogSec=" + timeout + ")", nil
 	}
-	info, err := os.Stat(h.Watchdog)
+	info, err := os.Stat(h.path(h.Watchdog))
 	switch {
 	case err != nil:
 		return "", Fault("load the watchdog's driver, or leave [watchdog] device empty if systemd has it", "%w", err)
 	case info.Mode()&os.ModeCharDevice == 0:
 		return "", Fault("name the watchdog, such as /dev/watchdog", "%s is no character device", h.Watchdog)
-	case systemd != "":
-		return "", Fault(one, "both updaterd (%s) and systemd (RuntimeWatchdogSec=%s) are to feed the watchdog", h.Watchdog, systemd)
+	case timeout != "" && h.watchdogName(h.Watchdog) == h.watchdogName(device):
+		return "", Fault(one, "both updaterd (%s) and systemd (RuntimeWatchdogSec=%s, %s) are to feed the watchdog", h.Watchdog, timeout, device)
 	}
 	return h.Watchdog + ", fed by updaterd", nil
 }
