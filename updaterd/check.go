@@ -57,7 +57,7 @@ func checksOfConfig(c *config.Config, root string) []check.Check {
 		check.Check{Name: "floor store", Look: func() (string, error) { return checkFloorStore(c, root) }},
 		check.Check{Name: "identity", Look: func() (string, error) { return checkIdentity(c) }},
 		check.Check{Name: "certificates", Look: func() (string, error) { return checkCertificates(c) }},
-		check.Check{Name: "health units", Look: func() (string, error) { return checkUnits(c, root) }},
+		check.Check{Name: "health units", Look: func() (string, error) { return checkUnits(c, root, askSystemd) }},
 		check.Check{Name: "health commands", Look: func() (string, error) { return checkCommands(c) }},
 		check.Check{Name: "migration hook", Look: func() (string, error) { return checkHook(c) }},
 	)
@@ -311,18 +311,6 @@ func checkCertificates(c *config.Config) (string, error) {
 func hasSystemd(root string) bool {
 	info, err := os.Lstat(filepath.Join(root, "run/systemd/system"))
 	return err == nil && info.IsDir()
-}
-
-func checkUnits(c *config.Config, root string) (string, error) {
-	n := len(c.Health.Units)
-	if c.Health.BootComplete {
-		n++
-	}
-	if n > 0 && !hasSystemd(root) {
-		return "", check.Fault("leave [health] units and boot_complete out, and check by [[health.commands]]",
-			"%d units are to be healthy, and this device has no systemd to ask: every trial would be rolled back", n)
-	}
-	return fmt.Sprintf("%d", n), nil
 }
 
 func checkCommands(c *config.Config) (string, error) {

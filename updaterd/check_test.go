@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,20 +29,8 @@ func fitting(t *testing.T) (dir string, c *config.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env, err := uboot.Parse([]byte("boot_slot=a\x00boot_bad=\x00upgrade_available=0\x00bootcount=0\x00bootlimit=3\x00altbootcmd=run fallback\x00\x00"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var disk []byte
-	for flag := range byte(2) {
-		image, err := uboot.EncodeCopy(env, flag, 0x1000, true)
-		if err != nil {
-			t.Fatal(err)
-		}
-		disk = append(disk, image...)
-	}
 	put(t, dir, "keys/a.pub", pub)
-	put(t, dir, "env", disk)
+	putEnvironment(t, dir)
 	put(t, dir, "fw_env.config", fmt.Appendf(nil, "%s/env 0x0 0x1000\n%s/env 0x1000 0x1000\n", dir, dir))
 	put(t, dir, "rootfs_a", make([]byte, 8192))
 	put(t, dir, "rootfs_b", make([]byte, 8192))
@@ -56,6 +45,29 @@ func fitting(t *testing.T) (dir string, c *config.Config) {
 	c.Health.Commands = []config.Command{{Name: "test", Argv: []string{filepath.Join(dir, "test")}}}
 	c.Watchdog.Device = "/dev/null" // a character device
 	return dir, c
+}
+
+// putEnvironment writes the boot environment of a confirmed system in slot a, with changes.
+func putEnvironment(t *testing.T, dir string, changes ...string) {
+	t.Helper()
+	vars := []string{"boot_slot=a", "boot_bad=", "upgrade_available=0", "bootcount=0", "bootlimit=3", "altbootcmd=run fallback"}
+	for _, change := range changes {
+		name, _, _ := strings.Cut(change, "=")
+		vars[slices.IndexFunc(vars, func(v string) bool { return strings.HasPrefix(v, name+"=") })] = change
+	}
+	env, err := uboot.Parse([]byte(strings.Join(vars, "\x00") + "\x00\x00"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var disk []byte
+	for flag := range byte(2) {
+		image, err := uboot.EncodeCopy(env, flag, 0x1000, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		disk = append(disk, image...)
+	}
+	put(t, dir, "env", disk)
 }
 
 func put(t *testing.T, dir, name string, b []byte) {
@@ -244,18 +256,6 @@ func TestDataOnTheRootFileSystem(t *testing.T) {
 	c.FloorStore = filepath.Join(dir, "persist")
 	if found, err := checkFloorStore(c, dir); err == nil || !strings.Contains(err.Error(), "root file system") {
 		t.Errorf("%q, %v", found, err)
-	}
-}
-
-func TestUnitsWithSystemd(t *testing.T) {
-	_, c := fitting(t)
-	c.Health.Units, c.Health.BootComplete = []string{"a.service"}, true
-	root := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(root, "run/systemd/system"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if found, err := checkUnits(c, root); err != nil || found != "2" {
-		t.Errorf("units with systemd: %q, %v", found, err)
 	}
 }
 

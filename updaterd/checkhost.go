@@ -11,6 +11,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 	"github.com/updaterd/updaterd/bootctl/uboot"
 	"github.com/updaterd/updaterd/updaterd/internal/check"
 	"github.com/updaterd/updaterd/updaterd/internal/config"
+	"github.com/updaterd/updaterd/updaterd/internal/health"
 	"github.com/updaterd/updaterd/updaterd/internal/machine"
 	"github.com/updaterd/updaterd/updaterd/internal/update"
 )
@@ -146,7 +149,7 @@ func canary(status bootctl.Status, there string) (string, error) {
 // checkEnds: somebody's signature is believed for some time to come.
 func checkEnds(c *config.Config, now time.Time) (string, error) {
 	const soon = 90 * 24 * time.Hour
-	const cure = "release a system with the new keys before (\"Changing keys\" in docs/signing.md); a device that was not updated until then takes no update any more"
+	const cure = "release a system with the new keys before (\"Rotation\" in docs/security.md); a device that was not updated until then takes no update any more"
 	policy, err := policyOf(c)
 	if err != nil {
 		return "", check.Doubt("see to the check \"keyring\" first", "%w", err)
@@ -193,4 +196,103 @@ func (b *systemBus) Own(name string) error {
 	}
 	_, err = b.ReleaseName(name)
 	return err
+}
+
+const (
+	bootComplete = "boot-complete.target"
+	// unitAnswer is how long systemd may take to tell of one unit.
+	unitAnswer = 10 * time.Second
+)
+
+// A unitState tells what systemd says of a unit.
+type unitState interface {
+	Unit(ctx context.Context, name string) (health.Unit, error)
+}
+
+// checkUnits: a trial waits for these units to be active, and ends at once with
+// one that systemd does not load.
+func checkUnits(c *config.Config, root string, ask func() (unitState, io.Closer, error)) (string, error) {
+	names := slices.Clone(c.Health.Units)
+	if c.Health.BootComplete && !slices.Contains(names, bootComplete) {
+		names = append(names, bootComplete)
+	}
+	switch {
+	case len(names) == 0:
+		return "none", nil
+	case !hasSystemd(root):
+		return "", check.Fault("leave [health] units and boot_complete out, and check by [[health.commands]]",
+			"%d units are to be healthy, and this device has no systemd to ask: every trial would be rolled back", len(names))
+	}
+	systemd, conn, err := ask()
+	if err != nil {
+		return "", check.Fault("install and start dbus: without it a trial cannot ask systemd for its units, and is rolled back", "%w", err)
+	}
+	defer conn.Close()
+	var absent, idle, cures []string
+	for _, name := range names {
+		ctx, cancel := context.WithTimeout(context.Background(), unitAnswer)
+		u, err := systemd.Unit(ctx, name)
+		cancel()
+		switch {
+		case err != nil:
+			return "", check.Fault("write the whole name of a unit to [health] units, such as app.service, and see whether systemd answers (\"busctl status org.freedesktop.systemd1\"); every trial would be rolled back", "%w", err)
+		case u.LoadState != "loaded":
+			absent = append(absent, fmt.Sprintf("%s (systemd says %s)", name, u.LoadState))
+			cures = append(cures, loadable(name, u.LoadState))
+		case !slices.Contains([]string{"active", "reloading", "refreshing"}, u.ActiveState):
+			idle = append(idle, fmt.Sprintf("%s (%s)", name, u.ActiveState))
+		}
+	}
+	switch {
+	case len(absent) > 0:
+		return "", check.Fault(strings.Join(cures, "; "), "every trial would be rolled back, for what is not loaded: %s", strings.Join(absent, ", "))
+	case len(idle) == 0:
+		return fmt.Sprintf("%d, all active", len(names)), nil
+	case inTrial(c):
+		return fmt.Sprintf("%d, all loaded; this trial waits for %s", len(names), strings.Join(idle, ", ")), nil
+	}
+	for _, unit := range idle {
+		name, _, _ := strings.Cut(unit, " ")
+		cures = append(cures, activated(name))
+	}
+	return "", check.Doubt(strings.Join(cures, "; "), "a trial in which that stays so would be rolled back; not active at this moment: %s", strings.Join(idle, ", "))
+}
+
+// loadable is what makes systemd load a unit.
+func loadable(name, state string) string {
+	switch state {
+	case "not-found":
+		return "install " + name + ", or correct its name in [health] units"
+	case "masked":
+		return "run \"systemctl unmask " + name + "\", or leave it out of [health] units"
+	}
+	return "see \"systemd-analyze verify " + name + "\""
+}
+
+// activated is what makes a unit that is loaded active.
+func activated(name string) string {
+	if name == bootComplete {
+		return "let something start boot-complete.target, which nothing does by itself: Wants=boot-complete.target in [Unit] (\"systemctl edit updaterd\"); " +
+			"what it is to wait for it has to require (\"systemctl enable systemd-boot-check-no-failures\"), or set boot_complete = false"
+	}
+	return "see \"systemctl status " + name + "\": it has to be started with the device, and to stay active (Type=oneshot needs RemainAfterExit=yes)"
+}
+
+// inTrial tells whether the system that runs is known to be in its trial.
+func inTrial(c *config.Config) bool {
+	control, err := openEnvironment(c, machine.Claimed(schemeOf(c)))
+	if err != nil {
+		return false
+	}
+	status, err := control.Status()
+	return err == nil && status.Trial
+}
+
+// askSystemd connects to systemd.
+func askSystemd() (unitState, io.Closer, error) {
+	bus, err := dialBus()
+	if err != nil {
+		return nil, nil, err
+	}
+	return health.NewBus(func(context.Context) (*dbus.Conn, error) { return bus.Conn, nil }), bus, nil
 }
