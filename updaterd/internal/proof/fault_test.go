@@ -5,6 +5,7 @@ package proof
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"syscall"
@@ -144,6 +145,65 @@ func TestReadOnlyData(t *testing.T) {
 	})
 	if d.m.State().Sum() != before {
 		t.Error("something was changed")
+	}
+}
+
+// TestDataOfTheOldSystemAlone: the release on trial cannot mount the data partition,
+// or not for writing, and is given up, whatever its checks say.
+func TestDataOfTheOldSystemAlone(t *testing.T) {
+	t.Parallel()
+	kinds := map[string]func(medium.Op) error{
+		"read-only": func(o medium.Op) error {
+			if troubles[1].is(o) {
+				return syscall.EROFS
+			}
+			return nil
+		},
+		"missing": func(o medium.Op) error {
+			switch {
+			case o.Kind == medium.Read:
+				return fs.ErrNotExist
+			case troubles[1].is(o):
+				return syscall.EROFS
+			}
+			return nil
+		},
+	}
+	for name, fault := range kinds {
+		for _, order := range []bool{false, true} {
+			for _, health := range []string{"healthy", "unhealthy", "crashes"} {
+				t.Run(fmt.Sprintf("%s/order %v/%s", name, order, health), func(t *testing.T) {
+					b := small
+					b.lock, b.order = t.TempDir()+"/lock", order
+					sc := scenarios[2]
+					sc.good = map[int]string{2: health}
+					d := b.newDevice(b.factory(false), sc.good, nil, 0)
+					synctest.Test(t, func(t *testing.T) {
+						for {
+							r, err := d.boot()
+							if err != nil {
+								t.Fatal(err)
+							}
+							if r.version == 2 {
+								d.m.Fault = fault
+							}
+							over, err := d.life(sc, r)
+							d.m.Fault = nil
+							if err != nil {
+								t.Fatal(err)
+							}
+							d.m.Restart(r.reboot)
+							if d.check(d.m.State()); over {
+								return
+							}
+						}
+					})
+					if len(d.faults) > 0 {
+						t.Errorf("%s\n%s", strings.Join(d.faults, "\n\t"), last(d.m.Log(), 50))
+					}
+				})
+			}
+		}
 	}
 }
 

@@ -102,11 +102,12 @@ const (
 
 // Steps that may fail without harm.
 const (
-	DoReport EffectKind = "report" // append the result to the history
-	DoClean  EffectKind = "clean"  // drop what was stored for the download
-	DoStop   EffectKind = "stop"   // end the work that runs, and wait for it
-	DoSettle EffectKind = "settle" // tell the watchdog that the trial is over
-	DoAlarm  EffectKind = "alarm"  // tell people
+	DoKeep   EffectKind = "in memory" // replace the journal in force, not the one on the medium
+	DoReport EffectKind = "report"    // append the result to the history
+	DoClean  EffectKind = "clean"     // drop what was stored for the download
+	DoStop   EffectKind = "stop"      // end the work that runs, and wait for it
+	DoSettle EffectKind = "settle"    // tell the watchdog that the trial is over
+	DoAlarm  EffectKind = "alarm"     // tell people
 	DoReboot EffectKind = "reboot"
 )
 
@@ -122,7 +123,7 @@ const (
 // An Effect is one step, with what it needs.
 type Effect struct {
 	Kind    EffectKind
-	Journal *Journal       // DoJournal
+	Journal *Journal       // DoJournal, DoKeep
 	Change  bootctl.Change // DoApply
 	Job     *Job           // DoForget to DoOwe
 	Result  *Result        // DoReport, DoDeny, DoCount
@@ -140,6 +141,8 @@ func (e Effect) String() string {
 	switch e.Kind {
 	case DoJournal:
 		return "J: " + describe(*e.Journal)
+	case DoKeep:
+		return "in memory: " + describe(*e.Journal)
 	case DoApply:
 		return "B: " + describeChange(e.Change)
 	case DoAlarm:

@@ -30,6 +30,11 @@ func next(j Journal, e Event) (Journal, []Effect, error) {
 	if j.Job != nil && j.Job.Paused && slices.Contains([]EventKind{EventProgressed, EventDownloaded, EventWritten}, e.Kind) {
 		return j, nil, badState(j, e) // Pause waited until nothing ran any more
 	}
+	if e.Kind == EventBroke {
+		if j, effects, ok := unrecorded(j, e); ok {
+			return j, effects, nil
+		}
+	}
 	switch (cell{j.State, e.Kind}) {
 	case cell{StateIdle, EventInstall}:
 		if e.Migrating {
@@ -121,11 +126,7 @@ func next(j Journal, e Event) (Journal, []Effect, error) {
 	case cell{StateTrial, EventMarkBad}:
 		return givenUp(j, e, e.Reason)
 	case cell{StateTrial, EventBroke}:
-		if e.Broke.Kind == DoJournal && e.Broke.Journal.State == StateRollingBack {
-			// Without a journal the way back is still open: the boot environment decides.
-			return j, []Effect{applied(rollback(j)), do(DoReboot)}, nil
-		}
-		return j, []Effect{alarm("The trial cannot be confirmed: %s. Mark it good again once that is mended, or reboot.", e.Reason)}, nil
+		return j, []Effect{alarm("The trial cannot be ended: %s. Mark it good or bad again once that is mended, or reboot.", e.Reason)}, nil
 
 	case cell{StateRollingBack, EventReboot}:
 		return j, []Effect{applied(rollback(j)), do(DoReboot)}, nil

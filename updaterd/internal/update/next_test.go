@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -58,7 +59,8 @@ func variants(s State) map[string]Journal {
 		return map[string]Journal{"": j(nil), "cancelling": j(func(j *Job) { j.Cancelling = true })}
 	case StateTrial:
 		return map[string]Journal{"": j(nil), "source unconfirmed": j(func(j *Job) { j.SourceConfirmed = false }),
-			"roll-backs spent": j(func(j *Job) { j.Rollbacks = 3 })}
+			"roll-backs spent": j(func(j *Job) { j.Rollbacks = 3 }),
+			"source unknown":   j(func(j *Job) { j.Adopted, j.SourceConfirmed = true, false })}
 	}
 	return map[string]Journal{"": j(nil)}
 }
@@ -104,11 +106,33 @@ func eventVariants(k EventKind, s State) map[string]Event {
 		return out
 	case EventBroke:
 		back := Journal{State: StateRollingBack, LastID: 7, Job: testJob()}
-		return map[string]Event{
+		// On the target, on trial, with the journal in the state that it could not be written in.
+		unwritten := func(state State, change func(*Event, *Job)) Event {
+			return with(func(e *Event) {
+				job := testJob()
+				e.Booted, e.Boot = "b", bootctl.Status{Primary: "b", Trial: true, TriesLeft: 2}
+				change(e, job)
+				e.Broke = saved(Journal{State: state, LastID: 7, Job: job})
+			})
+		}
+		plain := map[string]Event{
 			"J":           with(func(e *Event) { e.Broke = saved(Journal{State: StateIdle}) }),
 			"J roll-back": with(func(e *Event) { e.Broke = saved(back) }),
 			"B":           with(func(e *Event) { e.Broke = applied(rollback(back)) }),
 		}
+		if s == StateDownloading || s == StateInstalling {
+			return plain
+		}
+		maps.Copy(plain, map[string]Event{
+			"J trial":               unwritten(StateTrial, func(_ *Event, j *Job) { j.BootID = "boot-2" }),
+			"J trial, healthy":      unwritten(StateTrial, func(*Event, *Job) {}),
+			"J trial, no way back":  unwritten(StateTrial, func(e *Event, _ *Job) { e.Boot.Bad = []bootctl.Slot{"a"} }),
+			"J trial, unhealthy":    unwritten(StateTrial, func(e *Event, j *Job) { e.Boot.Bad, j.Reason = []bootctl.Slot{"a"}, "the verdict" }),
+			"J trial, override":     unwritten(StateTrial, func(_ *Event, j *Job) { j.Override = true }),
+			"J trial, called off":   unwritten(StateTrial, func(e *Event, _ *Job) { e.Boot = bootctl.Status{Primary: "a"} }),
+			"J roll-back, on trial": unwritten(StateRollingBack, func(_ *Event, j *Job) { j.Reason = "the verdict" }),
+		})
+		return plain
 	}
 	return map[string]Event{"": e}
 }
@@ -165,6 +189,8 @@ func checkEffects(t *testing.T, what string, from, to Journal, effects []Effect)
 			if last.State == StateInstalling && !barred {
 				t.Errorf("%s: journal says installing before the boot environment bars the target", what)
 			}
+		case DoKeep:
+			last = *fx.Journal
 		case DoApply:
 			barred = len(fx.Change.Bad) > 0 && fx.Change.BothCopies
 		case DoInstall:

@@ -25,27 +25,32 @@ func (u *Updater) handle(ctx context.Context, e Event) error {
 }
 
 // perform does the effects in order. The first durable one that fails ends the
-// list, and the state machine decides what is to be done about it.
+// list, and the state machine decides what is to be done about it, which may fail
+// as well.
 func (u *Updater) perform(ctx context.Context, effects []Effect) error {
 	broke, err := u.tryAll(ctx, effects)
 	if err == nil {
 		return nil
 	}
-	e := Event{Kind: EventBroke, Facts: u.facts(), Broke: broke, Name: breakName(err), Reason: clip(err.Error())}
-	_, more, nerr := next(u.j, e)
-	if nerr != nil {
-		return errors.Join(err, nerr)
-	}
-	if again, err2 := u.tryAll(ctx, more); err2 != nil {
+	first := &Error{Name: breakName(err), Err: err}
+	for range 3 {
+		e := Event{Kind: EventBroke, Facts: u.facts(), Broke: broke, Name: breakName(err), Reason: clip(err.Error())}
+		_, more, nerr := next(u.j, e)
+		if nerr != nil {
+			return errors.Join(first, nerr)
+		}
+		if broke, err = u.tryAll(ctx, more); err == nil {
+			return first
+		}
 		// Two durable steps failed in a row: the data partition or the boot
 		// environment is gone. What was decided stands in this life; the next
 		// start reconciles with what the media really hold.
-		u.alarm("%v", err2)
-		if again.Kind == DoJournal {
-			u.j = again.Journal.clone()
+		u.alarm("%v", err)
+		if broke.Kind == DoJournal {
+			u.j = broke.Journal.clone()
 		}
 	}
-	return &Error{Name: e.Name, Err: err}
+	return first
 }
 
 func (u *Updater) tryAll(ctx context.Context, effects []Effect) (Effect, error) {
@@ -77,6 +82,8 @@ func (u *Updater) try(ctx context.Context, fx Effect) error {
 	switch s := &u.store; fx.Kind {
 	case DoJournal:
 		return u.save(*fx.Journal)
+	case DoKeep:
+		u.j = fx.Journal.clone()
 	case DoApply:
 		return u.applyPatiently(ctx, fx.Change)
 	case DoForget:

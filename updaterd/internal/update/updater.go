@@ -199,7 +199,15 @@ func (u *Updater) start(ctx context.Context) {
 	plan := Reconcile(u.j, u.facts())
 	u.o.Log.Info("reconcile", "state", string(u.j.State), "rule", plan.Rule, "booted", string(u.booted),
 		"primary", string(u.status.Primary), "trial", u.status.Trial)
-	if err := u.perform(ctx, plan.Effects); err != nil {
+	err := u.perform(ctx, plan.Effects)
+	if err != nil && u.j.State == StateIdle && u.work == nil && u.facts().onTrial(u.booted) {
+		// The job was over, and that could not be put on record: behind it is a
+		// trial that needs a judge.
+		u.o.Log.Error("reconcile", "rule", plan.Rule, "err", err)
+		plan = Reconcile(u.j, u.facts())
+		err = u.perform(ctx, plan.Effects)
+	}
+	if err != nil {
 		u.o.Log.Error("reconcile", "rule", plan.Rule, "err", err)
 	}
 	u.problem = plan.Problem

@@ -3,6 +3,7 @@
 package update
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/updaterd/updaterd/bootctl"
@@ -30,9 +31,8 @@ const calledOff = "the boot environment says that it is not to be started"
 // overridden confirms the trial by hand; that is on record before it takes effect.
 func overridden(j Journal, e Event) (Journal, []Effect, error) {
 	j.Job.Override = true
-	first := []Effect{do(DoStop), saved(j)}
-	j, more, err := confirmed(j, e)
-	return j, append(first, more...), err
+	j, effects, err := confirmed(j, e)
+	return j, append([]Effect{do(DoStop)}, effects...), err
 }
 
 // givenUp: trial -> rolling-back.
@@ -41,10 +41,12 @@ func givenUp(j Journal, e Event, reason string) (Journal, []Effect, error) {
 	return j, append([]Effect{do(DoStop)}, effects...), nil
 }
 
-// confirmed: trial -> idle(success).
+// confirmed: trial -> idle(success). The journal is written first, as it is: that
+// the new system can put on record what it decides is what it has to show last.
 func confirmed(j Journal, e Event) (Journal, []Effect, error) {
+	first := saved(j)
 	j, effects := confirm(j, e.Facts)
-	return j, effects, nil
+	return j, append([]Effect{first}, effects...), nil
 }
 
 func confirm(j Journal, f Facts) (Journal, []Effect) {
@@ -61,7 +63,7 @@ func confirm(j Journal, f Facts) (Journal, []Effect) {
 	first := []Effect{
 		// Commit point 2: from this one write on, the new system stays. Then the
 		// second copy is made alike.
-		applied(bootctl.Change{Primary: job.Target, Trial: bootctl.TrialEnd, BothCopies: true}),
+		applied(commit2(j)),
 		{Kind: DoFloors, Job: &job},
 		{Kind: DoSlots, Job: &job},
 		{Kind: DoAllow, Job: &job},
@@ -73,6 +75,11 @@ func confirm(j Journal, f Facts) (Journal, []Effect) {
 	return j, append(effects, do(DoMigrate))
 }
 
+// commit2 is the change that confirms the target.
+func commit2(j Journal) bootctl.Change {
+	return bootctl.Change{Primary: j.Job.Target, Trial: bootctl.TrialEnd, BothCopies: true}
+}
+
 // rollback is the change that sends the device back to the source.
 func rollback(j Journal) bootctl.Change {
 	return bootctl.Change{Primary: j.Job.Source, Trial: bootctl.TrialEnd, Bad: []bootctl.Slot{j.Job.Target}}
@@ -82,7 +89,14 @@ func rollback(j Journal) bootctl.Change {
 func goBack(j Journal, f Facts, reason string) (Journal, []Effect) {
 	j = j.clone()
 	if j.Job.Reason == "" {
-		j.Job.Reason = clip(reason)
+		j.Job.Reason = clip(cmp.Or(reason, "no reason was given")) // its being there tells that there was a verdict
+	}
+	if untraceable(j, f) {
+		// Nothing says that the other slot holds a system, and nothing says that it
+		// does not. That is not ours to make primary; but each reboot costs a try, and
+		// when none is left, the bootloader falls back to it.
+		j.State = StateTrial
+		return j, []Effect{saved(j), do(DoReboot)}
 	}
 	if why := noWayBack(j, f); why != "" {
 		if j.State != StateRollingBack {

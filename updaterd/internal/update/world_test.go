@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/updaterd/updaterd/bootctl"
@@ -34,6 +35,8 @@ type world struct {
 	second map[string][]byte // files of a second store of the floors; nil: there is none
 	good   map[string]string // version -> "healthy", "unhealthy", "hangs", "crashes", "never boots"
 	waive  bool
+	// readOnly is a data partition that cannot be written.
+	readOnly bool
 
 	mu       sync.Mutex
 	steps    int            // durable steps so far
@@ -206,6 +209,9 @@ func (w *world) read(name string, limit int) ([]byte, error) {
 }
 
 func (w *world) write(name string, data []byte) error {
+	if w.readOnly {
+		return syscall.EROFS
+	}
 	what := name
 	if name == fileJournal {
 		if j, err := decodeJournal(data); err == nil {
