@@ -38,13 +38,14 @@ const (
 	EventMigrated   EventKind = "migrated"
 	EventUnmigrated EventKind = "not migrated"
 	EventBroke      EventKind = "broke" // a durable step failed
+	EventOverdue    EventKind = "reboot overdue"
 )
 
 // EventKinds lists every kind.
 func EventKinds() []EventKind {
 	return []EventKind{EventInstall, EventPause, EventResume, EventCancel, EventActivate, EventReboot, EventMarkGood,
 		EventMarkBad, EventProgressed, EventDownloaded, EventWritten, EventVerified, EventFailed, EventHealthy,
-		EventUnhealthy, EventMigrated, EventUnmigrated, EventBroke}
+		EventUnhealthy, EventMigrated, EventUnmigrated, EventBroke, EventOverdue}
 }
 
 // Facts are what the machine is like while an event is handled.

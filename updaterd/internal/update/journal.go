@@ -57,14 +57,14 @@ type Job struct {
 	Paused   bool `json:"paused,omitempty"`
 	// BootID is the run of the kernel in which the download was last resumed,
 	// then the one in which the target was read back, then the one in which it
-	// was made primary.
+	// was made primary, and then the one in which the roll-back began last.
 	BootID string `json:"boot_id,omitempty"`
 	// Tries is the number of counted starts that the trial began with, if known.
 	Tries      int  `json:"tries,omitempty"`
 	Cancelling bool `json:"cancelling,omitempty"`
 	// Override tells that a person confirmed the trial.
 	Override bool `json:"override,omitempty"`
-	// Rollbacks counts how often a roll-back was begun.
+	// Rollbacks counts the runs of the kernel in which a roll-back was begun.
 	Rollbacks int          `json:"rollbacks,omitempty"`
 	Reason    string       `json:"reason,omitempty"`
 	Stats     InstallStats `json:"stats"`

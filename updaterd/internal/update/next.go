@@ -128,6 +128,17 @@ func next(j Journal, e Event) (Journal, []Effect, error) {
 	case cell{StateTrial, EventBroke}:
 		return j, []Effect{alarm("The trial cannot be ended: %s. Mark it good or bad again once that is mended, or reboot.", e.Reason)}, nil
 
+	case cell{StateTrial, EventOverdue}:
+		if j.Job.Reason != "" && untraceable(j, e.Facts) {
+			return j, []Effect{do(DoReboot)}, nil
+		}
+		return j, nil, nil
+	case cell{StateRollingBack, EventOverdue}:
+		if !e.Unreadable && e.Facts.steady(j.Job.Target) {
+			return j, nil, nil // somebody confirmed it meanwhile; the next start says so
+		}
+		return j, []Effect{do(DoReboot)}, nil
+
 	case cell{StateRollingBack, EventReboot}:
 		return j, []Effect{applied(rollback(j)), do(DoReboot)}, nil
 	case cell{StateRollingBack, EventMarkGood}:
@@ -169,7 +180,7 @@ func badState(j Journal, e Event) error {
 			return errorf(NameBusy, "the data are being migrated to the running release; install again when that is done")
 		}
 		return errorf(NameBusy, "another update is %s; wait for it or cancel it", j.State)
-	case EventProgressed, EventDownloaded, EventWritten, EventVerified, EventFailed, EventHealthy, EventUnhealthy, EventMigrated, EventUnmigrated, EventBroke:
+	case EventProgressed, EventDownloaded, EventWritten, EventVerified, EventFailed, EventHealthy, EventUnhealthy, EventMigrated, EventUnmigrated, EventBroke, EventOverdue:
 		return errorf(NameInternal, "internal error: %s in state %s", e.Kind, j.State)
 	}
 	hint := ""

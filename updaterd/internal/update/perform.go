@@ -118,7 +118,7 @@ func (u *Updater) try(ctx context.Context, fx Effect) error {
 	case DoAlarm:
 		u.alarm("%s", fx.Text)
 	case DoReboot:
-		return u.o.System.Reboot(ctx)
+		return u.reboot(ctx)
 	case DoDownload, DoInstall, DoVerify, DoCheck:
 		u.begin(ctx, fx.Kind)
 	case DoMigrate:
@@ -131,6 +131,27 @@ func (u *Updater) try(ctx context.Context, fx Effect) error {
 	return nil
 }
 
+// How long a reboot out of a trial may take before it is asked for again: once it
+// was refused, for instance because of an inhibitor lock, and once it was not.
+const (
+	refusedReboot = 10 * time.Second
+	pendingReboot = 2 * time.Minute
+)
+
+// reboot asks for a reboot. The end of a trial that was given up must not depend
+// on who cuts the power: it is asked for until it comes.
+func (u *Updater) reboot(ctx context.Context) error {
+	err := u.o.System.Reboot(ctx)
+	if u.j.State == StateTrial || u.j.State == StateRollingBack {
+		pause := pendingReboot
+		if err != nil {
+			pause = refusedReboot
+		}
+		u.overdue = time.After(pause)
+	}
+	return err
+}
+
 // save makes j the journal in force.
 func (u *Updater) save(j Journal) error {
 	j = j.clone()
@@ -141,7 +162,7 @@ func (u *Updater) save(j Journal) error {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	if j.State == StateIdle {
-		u.release, u.readBack = nil, time.Time{}
+		u.release, u.readBack, u.overdue = nil, time.Time{}, nil
 		u.problem = ""
 	}
 	u.j = j

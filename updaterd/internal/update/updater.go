@@ -105,6 +105,7 @@ type Updater struct {
 	release   *Release  // of the job, once it was verified in this life
 	readBack  time.Time // when the target was last read back in this life
 	work      *work
+	overdue   <-chan time.Time // the reboot that ends a trial is asked for again
 
 	meter    meter
 	checking chan struct{} // a token for the one check under way
@@ -176,6 +177,12 @@ func (u *Updater) Run(ctx context.Context) error {
 			u.publish() // before the caller looks
 			close(c.done)
 			continue
+		case <-u.overdue:
+			u.overdue = nil
+			u.refresh() // updater-bootctl needs no daemon
+			if err := u.handle(ctx, Event{Kind: EventOverdue}); err != nil {
+				u.o.Log.Error("reboot again", "err", err)
+			}
 		case e := <-outcome:
 			u.conclude(ctx, e)
 		}

@@ -88,7 +88,8 @@ func rollback(j Journal) bootctl.Change {
 // goBack: trial -> rolling-back, if there is a slot to go back to.
 func goBack(j Journal, f Facts, reason string) (Journal, []Effect) {
 	j = j.clone()
-	if j.Job.Reason == "" {
+	known := j.Job.Reason != ""
+	if !known {
 		j.Job.Reason = clip(cmp.Or(reason, "no reason was given")) // its being there tells that there was a verdict
 	}
 	if untraceable(j, f) {
@@ -105,11 +106,15 @@ func goBack(j Journal, f Facts, reason string) (Journal, []Effect) {
 		return j, []Effect{saved(j), do(DoSettle),
 			alarm("The new system in slot %s was judged bad (%s), but it stays: %s.", j.Job.Target, j.Job.Reason, why)}
 	}
+	if known && j.State == StateRollingBack && j.Job.BootID == f.BootID && f.BootID != "" {
+		// The reboot did not come about yet, and this is on record.
+		return j, []Effect{applied(rollback(j)), do(DoReboot)}
+	}
 	if j.Job.Rollbacks >= f.MaxAttempts {
 		return j, []Effect{saved(j), alarm("Slot %s was rolled back %d times and is started still: check the boot environment (%s).",
 			j.Job.Target, j.Job.Rollbacks, j.Job.Reason)}
 	}
-	j.State = StateRollingBack
+	j.State, j.Job.BootID = StateRollingBack, f.BootID
 	j.Job.Rollbacks++
 	return j, []Effect{saved(j), applied(rollback(j)), do(DoReboot)}
 }

@@ -422,7 +422,8 @@ type machine struct {
 	start   ubootmodel.Start
 	end     context.CancelFunc
 	reboot  bool
-	trial   int // calls of Trial minus calls of Settled
+	refuse  error // what comes of a reboot
+	trial   int   // calls of Trial minus calls of Settled
 }
 
 func (m *machine) BootID() string                { return m.bootID }
@@ -432,8 +433,11 @@ func (m *machine) EnvID() string                 { return m.start.EnvID }
 func (m *machine) Reboot(context.Context) error {
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
-	m.reboot = true
 	m.w.reboots++
+	if m.refuse != nil {
+		return m.refuse
+	}
+	m.reboot = true
 	m.end()
 	return nil
 }
