@@ -169,7 +169,7 @@ func newUpdater(ctx context.Context, c *config.Config, watchdog *health.Watchdog
 		Compatible: c.Compatible, DeviceID: id, Groups: c.Self.Groups, Version: release.Version, DataDir: c.DataDir, BuildID: release.BuildID, FloorStore: c.FloorStore,
 		Migrate: migration(c), Boot: control, Engine: engine, Health: checker, Watchdog: watchdog, System: system, Log: log,
 		Deadline: c.Health.Deadline.Std(), MaxAttempts: c.Trial.MaxAttempts,
-		Uptime: machine.Uptime, ImageFloor: release.Floor, ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,
+		Uptime: machine.Uptime, MinCheck: minCheck(checks(c)), ImageFloor: release.Floor, ImageTime: release.Built, WaiveEnvID: !c.Boot.RequireEnvID,
 	}
 	if c.Channel.URL != "" {
 		// Somebody waits for an answer, and no job waits for this network.
@@ -251,6 +251,16 @@ func checks(c *config.Config) health.Options {
 		o.Commands = append(o.Commands, health.Command{Name: cmd.Name, Argv: cmd.Argv, Timeout: cmd.Timeout.Std()})
 	}
 	return o
+}
+
+// minCheck is how long the checks of a healthy system can take.
+func minCheck(o health.Options) time.Duration {
+	const more = 15 * time.Second // systemd answers, and a last look is taken
+	d := o.MinUptime + more
+	for _, cmd := range o.Commands {
+		d += cmd.Timeout
+	}
+	return d
 }
 
 // migration is the hook that migrates the applications' data; nil if there is none.

@@ -129,6 +129,7 @@ type Effect struct {
 	Job     *Job           // DoForget to DoOwe
 	Result  *Result        // DoReport, DoDeny, DoCount
 	Text    string         // DoAlarm, DoUnmigrated
+	First   bool           // DoCheck: in this run of the kernel
 }
 
 // durable reports whether the steps after e must not be done if e fails.
@@ -148,6 +149,10 @@ func (e Effect) String() string {
 		return "B: " + describeChange(e.Change)
 	case DoAlarm:
 		return "alarm: " + e.Text
+	case DoCheck:
+		if e.First {
+			return "first check"
+		}
 	}
 	return string(e.Kind)
 }

@@ -57,7 +57,8 @@ type Job struct {
 	Paused   bool `json:"paused,omitempty"`
 	// BootID is the run of the kernel in which the download was last resumed,
 	// then the one in which the target was read back, then the one in which it
-	// was made primary, and then the one in which the roll-back began last.
+	// was made primary, then the one in which its checks began last, and then the
+	// one in which the roll-back did.
 	BootID string `json:"boot_id,omitempty"`
 	// Tries is the number of counted starts that the trial began with, if known.
 	Tries      int  `json:"tries,omitempty"`

@@ -120,10 +120,10 @@ func (u *Updater) try(ctx context.Context, fx Effect) error {
 	case DoReboot:
 		return u.reboot(ctx)
 	case DoDownload, DoInstall, DoVerify, DoCheck:
-		u.begin(ctx, fx.Kind)
+		u.begin(ctx, fx)
 	case DoMigrate:
 		if u.o.Migrate != nil && s.data.Due != nil {
-			u.begin(ctx, fx.Kind)
+			u.begin(ctx, fx)
 		}
 	default:
 		return fmt.Errorf("internal error: effect %q", fx.Kind)

@@ -73,7 +73,7 @@ func reconcileIdle(j Journal, f Facts) Plan {
 		// be judged, or the bootloader would fall back from a good system.
 		j = adopt(j, f, booted.Other(), booted)
 		j.State = StateTrial
-		return Plan{Rule: "adopt trial", Journal: j, Effects: []Effect{saved(j), do(DoCheck)},
+		return Plan{Rule: "adopt trial", Journal: j, Effects: []Effect{saved(j), firstCheck()},
 			Problem: fmt.Sprintf("Slot %s is on trial, and the journal does not know why.", booted)}
 	case primary.Valid() && f.onTrial(primary):
 		j = adopt(j, f, booted, primary)
@@ -134,12 +134,20 @@ func reconcileOnTarget(j Journal, f Facts) Plan {
 		j, effects := confirm(j, f)
 		return Plan{Rule: "finish override", Journal: j, Effects: effects}
 	}
+	rule := "trial"
 	if j.State == StateTrial {
-		return Plan{Rule: "trial goes on", Journal: j, Effects: []Effect{do(DoCheck)}}
+		rule = "trial goes on"
+		if job.BootID == f.BootID { // only the daemon was started again
+			return Plan{Rule: rule, Journal: j, Effects: []Effect{do(DoCheck)}}
+		}
 	}
-	j.State = StateTrial
-	return Plan{Rule: "trial", Journal: j, Effects: []Effect{saved(j), do(DoCheck)}}
+	j.State, job.BootID = StateTrial, f.BootID
+	return Plan{Rule: rule, Journal: j, Effects: []Effect{saved(j), firstCheck()}}
 }
+
+// firstCheck is the check that each run of the kernel has once, because the journal
+// is written before.
+func firstCheck() Effect { return Effect{Kind: DoCheck, First: true} }
 
 // reconcileOnSource: the system that runs is the one that began the job.
 func reconcileOnSource(j Journal, f Facts) Plan {

@@ -37,7 +37,10 @@ type Options struct {
 	// Uptime tells how long the system runs. The deadline counts from its start,
 	// so that a daemon that is killed again and again does not put it off. nil:
 	// it counts from the start of the checks.
-	Uptime      func() time.Duration
+	Uptime func() time.Duration
+	// MinCheck is what the checks need at least. The first check in each start of the
+	// kernel has as much, however late it begins.
+	MinCheck    time.Duration
 	MaxAttempts int       // starts of one job without getting further, failures of one bundle; 0: 3
 	ImageFloor  uint64    // floor that the running image carries itself
 	ImageTime   time.Time // time floor that the running image carries itself
@@ -57,8 +60,8 @@ func (o *Options) validate() error {
 		return errors.New("update options: Boot, Engine, Health and System must be set")
 	case o.DataDir == "":
 		return errors.New("update options: DataDir must be set")
-	case o.Deadline < 0 || o.MaxAttempts < 0:
-		return errors.New("update options: Deadline and MaxAttempts must not be negative")
+	case o.Deadline < 0 || o.MinCheck < 0 || o.MaxAttempts < 0:
+		return errors.New("update options: Deadline, MinCheck and MaxAttempts must not be negative")
 	}
 	if o.Deadline == 0 {
 		o.Deadline = 5 * time.Minute

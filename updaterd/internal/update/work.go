@@ -22,8 +22,9 @@ type work struct {
 }
 
 // begin starts the work that an effect asks for.
-func (u *Updater) begin(parent context.Context, kind EffectKind) {
+func (u *Updater) begin(parent context.Context, fx Effect) {
 	u.stop()
+	kind := fx.Kind
 	ctx, cancel := context.WithCancel(parent)
 	w := &work{kind: kind, cancel: cancel, outcome: make(chan Event), done: make(chan struct{}), handled: make(chan struct{})}
 	u.work = w
@@ -31,7 +32,7 @@ func (u *Updater) begin(parent context.Context, kind EffectKind) {
 	switch kind {
 	case DoCheck:
 		u.o.Watchdog.Trial()
-		run = u.judge
+		run = func(ctx context.Context) Event { return u.judge(ctx, fx.First) }
 	case DoMigrate:
 		due := u.store.data
 		run = func(ctx context.Context) Event { return u.migrate(ctx, due) }
@@ -176,13 +177,19 @@ func failure(err error) Event {
 	return Event{Kind: EventFailed, Name: nameOf(err), Reason: clip(err.Error())}
 }
 
-// judge checks the new system under the deadline.
-func (u *Updater) judge(parent context.Context) Event {
+// judge checks the new system under the deadline. The first check of a start gets
+// the time that it needs, however slow the start was.
+func (u *Updater) judge(parent context.Context, first bool) Event {
 	// Checks that ignore the deadline must not put off the verdict for ever.
 	const grace = 10 * time.Second
 	left := u.o.Deadline
 	if u.o.Uptime != nil {
 		left -= u.o.Uptime()
+	}
+	within := u.o.Deadline.String()
+	if least := min(u.o.MinCheck, u.o.Deadline); first && left < least {
+		left = least
+		within = fmt.Sprintf("the %s that a slow start left them", left)
 	}
 	ctx, cancel := context.WithTimeout(parent, left)
 	defer cancel()
@@ -204,7 +211,7 @@ func (u *Updater) judge(parent context.Context) Event {
 	case err == nil:
 		return Event{Kind: EventHealthy}
 	case ctx.Err() != nil && parent.Err() == nil:
-		return Event{Kind: EventUnhealthy, Reason: clip(fmt.Sprintf("health checks had not passed within %s: %v", u.o.Deadline, err))}
+		return Event{Kind: EventUnhealthy, Reason: clip(fmt.Sprintf("health checks had not passed within %s: %v", within, err))}
 	}
 	return Event{Kind: EventUnhealthy, Reason: clip(err.Error())}
 }
