@@ -275,12 +275,12 @@ func fallBackReason(j Journal) string {
 	if job.Reason != "" {
 		return job.Reason
 	}
-	after, how := "", "it never got as far as starting updaterd"
+	after, how := "", "it never got as far as starting updaterd, or could not write its records"
 	if job.Tries > 0 {
 		after = fmt.Sprintf(" after %d tries", job.Tries)
 	}
 	if j.State == StateTrial {
-		how = "it started, then hung, crashed or was reset"
+		how = "it started, then hung, crashed, was reset or could not write its records"
 	}
 	return fmt.Sprintf("the bootloader fell back%s: the new system did not confirm itself (%s)", after, how)
 }

@@ -33,7 +33,11 @@ func unrecorded(j Journal, e Event) (Journal, []Effect, bool) {
 	case j.State == StateDownloading || j.State == StateInstalling:
 		return j, nil, false // it ends the job, and a start finds the trial behind it
 	case undecided && j.State != StateRollingBack && (j.State != StateTrial || j.Job.BootID != want.Job.BootID):
-		return want, []Effect{kept(want), do(DoCheck)}, true // its first start, or the next
+		return want, []Effect{ // its first start, or the next
+			kept(want),
+			alarm("The trial cannot be put on record: %s. Unless that is mended before its end, slot %s is given up.", e.Reason, want.Job.Target),
+			do(DoCheck),
+		}, true
 	case j.Job == nil || want.Job.Override && j.State != StateTrial:
 		return j, nil, false
 	case want.Job.Override:
