@@ -17,8 +17,9 @@ const module = "github.com/updaterd/updaterd"
 
 // sizeBudget is what the device binary (arm64, stripped) may cost, in bytes. The
 // linker rounds up to 64 KiB. It was 11.0 MB before there were channels, logs,
-// permits and encryption, which nothing is linked for that TLS has not brought.
-const sizeBudget = 11_300_000
+// permits and encryption, which nothing is linked for that TLS has not brought, and
+// 11.3 before check-config asked systemd.
+const sizeBudget = 11_400_000
 
 // mayImport is the direction of imports: the packages of ours below each
 // directory may depend, also indirectly, on nothing of ours but themselves and

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/updaterd/updaterd/bootctl"
@@ -70,8 +71,11 @@ func (u *Updater) tryAll(ctx context.Context, effects []Effect) (Effect, error) 
 
 // breakName is the stable name for a durable step that failed.
 func breakName(err error) string {
-	if errors.Is(err, bootctl.ErrDamaged) {
+	switch {
+	case errors.Is(err, bootctl.ErrDamaged):
 		return NameEnvironmentDamaged
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return NameNoSpace
 	}
 	return nameOf(err)
 }

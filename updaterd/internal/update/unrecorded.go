@@ -16,7 +16,8 @@ import (
 // the old system wrote one: going back is safe, and makes updates work again.
 // Confirmed, the device could never be updated any more. Only where there is no way
 // back is a system that passed its checks confirmed, in the boot environment
-// alone; the next start that can write puts that on record.
+// alone; the next start that can write puts that on record. So it is where the data
+// partition is merely full: that is no fault of the release, and making room mends it.
 //
 // It is for trials only, whose starts the bootloader counts: nobody else would, and
 // a reboot that leads back to the same slot must not be asked for without end.
@@ -47,11 +48,11 @@ func unrecorded(j Journal, e Event) (Journal, []Effect, bool) {
 			alarm("The new system cannot be marked good: %s. Its trial goes on.", e.Reason),
 			do(DoCheck),
 		}, true
-	case undecided && !untraceable(j, e.Facts) && noWayBack(j, e.Facts) != "": // judged good
+	case undecided && (e.Name == NameNoSpace || !untraceable(j, e.Facts) && noWayBack(j, e.Facts) != ""): // judged good
 		return j, []Effect{
 			applied(commit2(j)),
 			do(DoSettle),
-			alarm("Slot %s is confirmed, because there is no way back, but that cannot be put on record: %s.", want.Job.Target, e.Reason),
+			alarm("Slot %s is confirmed, but that cannot be put on record before there is a data partition with room: %s.", want.Job.Target, e.Reason),
 		}, true
 	}
 	back, effects := goBack(j, e.Facts, cmp.Or(want.Job.Reason, fmt.Sprintf("it cannot write its records: %s", e.Reason)))

@@ -128,6 +128,37 @@ func TestUnrecordedWithoutAWayBack(t *testing.T) {
 	}
 }
 
+// TestTrialWithoutRoom: a data partition that is full is no fault of a system that
+// passes its checks, and puts off no verdict on one that does not.
+func TestTrialWithoutRoom(t *testing.T) {
+	for _, scheme := range schemes {
+		for behaviour, stays := range map[string]bool{"healthy": true, "unhealthy": false} {
+			bubble(t, scheme+"/"+behaviour, func(t *testing.T) {
+				w := pending(t, scheme, behaviour)
+				w.full = true
+				l := start(t, w, nil)
+				time.Sleep(2 * time.Minute)
+				s := l.Snapshot()
+				l.end()
+				if stays != (!s.Trial && s.Primary == "b" && w.reboots == 0) {
+					t.Errorf("%+v, %d reboots", s, w.reboots)
+				}
+				w.full = false
+				l = start(t, w, nil)
+				time.Sleep(2 * time.Minute)
+				s = l.Snapshot()
+				l.end()
+				if want := map[bool]string{true: "2", false: "1"}[stays]; s.State != StateIdle || s.Trial || w.slots[w.running].chunks[0] != want {
+					t.Errorf("with room again: %+v; want version %s", s, want)
+				}
+				if s.Last == nil || (s.Last.Outcome == Success) != stays {
+					t.Errorf("on record: %+v", s.Last)
+				}
+			})
+		}
+	}
+}
+
 // TestMarkGoodWithoutRecords: an override that cannot be put on record does not
 // take effect, and the trial keeps its judge.
 func TestMarkGoodWithoutRecords(t *testing.T) {

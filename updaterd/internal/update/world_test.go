@@ -35,8 +35,8 @@ type world struct {
 	second map[string][]byte // files of a second store of the floors; nil: there is none
 	good   map[string]string // version -> "healthy", "unhealthy", "hangs", "crashes", "never boots"
 	waive  bool
-	// readOnly is a data partition that cannot be written.
-	readOnly bool
+	// readOnly is a data partition that cannot be written, full one without room.
+	readOnly, full bool
 
 	mu       sync.Mutex
 	steps    int            // durable steps so far
@@ -211,6 +211,9 @@ func (w *world) read(name string, limit int) ([]byte, error) {
 func (w *world) write(name string, data []byte) error {
 	if w.readOnly {
 		return syscall.EROFS
+	}
+	if w.full {
+		return fmt.Errorf("write: %w", syscall.ENOSPC)
 	}
 	what := name
 	if name == fileJournal {
