@@ -63,11 +63,14 @@ func TestIntegratePage(t *testing.T) {
 	if err := os.Symlink("updaterd", filepath.Join(bin, "updater-bootctl")); err != nil {
 		t.Fatal(err)
 	}
-	// What the page takes from the source, and a .config in which nothing was dropped.
-	for name, from := range map[string]string{"updaterd.env": "updaterd.env", "updaterd.config": "updaterd.config", ".config": "updaterd.config", "check-config": "check-config", "environment": "environment"} {
-		if err := os.WriteFile(filepath.Join(work, name), []byte(readPage(t, "../qemu/uboot/"+from)), 0o755); err != nil {
+	// What the page takes from the source.
+	for _, name := range []string{"updaterd.env", "updaterd.config", "check-config", "environment"} {
+		if err := os.WriteFile(filepath.Join(work, name), []byte(readPage(t, "../qemu/uboot/"+name)), 0o755); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := os.Mkdir(filepath.Join(work, "u-boot"), 0o755); err != nil {
+		t.Fatal(err)
 	}
 	// What each script must print.
 	says := map[string]string{"look": "factory-1", "bundle": "good: version 2.0", "boot class": "boot", "verity": "image boot", "factory": "", "plain environment": "", "plain check": ""}
@@ -88,6 +91,9 @@ func TestIntegratePage(t *testing.T) {
 				t.Fatalf("script %q: %v\n%s", b.name, err, out)
 			}
 			ran[b.name] = true
+			if b.name == "plain environment" { // what stands for U-Boot's build
+				buildUBoot(t, filepath.Join(work, "u-boot"))
+			}
 		}
 	}
 	for name := range says {
@@ -97,6 +103,36 @@ func TestIntegratePage(t *testing.T) {
 	}
 	checkDelta(t, bin, work)
 	tryHook(t, work)
+}
+
+// buildUBoot leaves a .config in which all of the fragment is in force, and looks
+// whether the fragment is that of a board: nothing of QEMU's, and the environment
+// where board.env and fw_env.config of the page have it.
+func buildUBoot(t *testing.T, dir string) {
+	t.Helper()
+	fragment := readPage(t, filepath.Join(dir, "board.config"))
+	if err := os.WriteFile(filepath.Join(dir, ".config"), []byte(fragment), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"CONFIG_SYS_MMC_ENV_DEV=1", "CONFIG_ENV_MMC_DEVICE_INDEX=1", "CONFIG_ENV_OFFSET_REDUND=0x108000", "CONFIG_BOOTCOUNT_ENV=y", "CONFIG_CMD_EXT4=y", `CONFIG_DEFAULT_ENV_FILE="updaterd.env"`} {
+		if !strings.Contains(fragment, "\n"+line+"\n") {
+			t.Errorf("board.config has no line %s", line)
+		}
+	}
+	for _, qemus := range []string{"PCI", "SDHCI", "CONSOLE_FLUSH", "USB", "EFI_LOADER", "BOOTDELAY"} {
+		if strings.Contains(fragment, qemus) {
+			t.Errorf("board.config has an option of QEMU's board: %s", qemus)
+		}
+	}
+	env, err := uboot.ReadText(filepath.Join(dir, "updaterd.env"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"boot_dev": "mmc 1", "boot_fdt": "/boot/my-board.dtb", "boot_cmd": "booti"} {
+		if got := env.Get(name); got != want {
+			t.Errorf("U-Boot is compiled with %s=%s, want %s", name, got, want)
+		}
+	}
 }
 
 // missing is the first of programs that is not there, or "".
