@@ -32,7 +32,7 @@ mkdir -p "$target/usr/share/updaterd"
 # The data partition, which both systems share.
 mkdir -p "$target/data"
 sed -i '\#[[:space:]]/data[[:space:]]#d' "$target/etc/fstab"
-echo "/dev/mmcblk0p3	/data	ext4	rw,nosuid,nodev,noatime	0	0" >>"$target/etc/fstab"
+echo "/dev/mmcblk0p3	/data	ext4	rw,nosuid,nodev,noatime,nofail	0	0" >>"$target/etc/fstab"
 
 # A device knows by BUILD_ID which delta is for it, so that must be another one
 # whenever anything in the image is.
