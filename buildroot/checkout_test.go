@@ -109,7 +109,7 @@ func TestPackage(t *testing.T) {
 			t.Errorf("show-info has no %s: %s", want, info)
 		}
 	}
-	vars := b.make(t, "printvars", "VARS=GO_GOARCH UPDATERD_CONFIG UPDATERD_KEYRING_DIR UBOOT_PRE_BUILD_HOOKS UBOOT_POST_PATCH_HOOKS UBOOT_KCONFIG_FRAGMENT_FILES UPDATERD_UBOOT_ENV HOST_UPDATERD_SOURCE")
+	vars := b.make(t, "printvars", "VARS=GO_GOARCH UPDATERD_CONFIG UPDATERD_KEYRING_DIR UBOOT_PRE_BUILD_HOOKS UBOOT_KCONFIG_FRAGMENT_FILES UPDATERD_UBOOT_ENV HOST_UPDATERD_SOURCE")
 	tree, err := filepath.Abs(board)
 	if err != nil {
 		t.Fatal(err)
@@ -277,38 +277,42 @@ func TestUBoot(t *testing.T) {
 	b := newCheckout(t, ".")
 	b.standIns(t)
 	dir := strings.TrimPrefix(strings.TrimSpace(b.make(t, "printvars", "VARS=UBOOT_DIR")), "UBOOT_DIR=")
-	until := func(target string, stamps ...string) (string, error) {
-		for _, stamp := range stamps {
+	board, err := filepath.Abs(board)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := t.TempDir() + "/board.env"
+	build := func(config string) (string, error) {
+		for _, stamp := range []string{"downloaded", "extracted", "patched", "dotconfig", "kconfig_fixup_done", "configured"} {
 			write(t, dir+"/.stamp_"+stamp, "")
 		}
-		// Other hooks want U-Boot's source.
-		return b.try(append(without("UBOOT"), "UBOOT_BUILD_CMDS=true", "UBOOT_KCONFIG_DEPENDENCIES=", "UBOOT_POST_PATCH_HOOKS=UPDATERD_PREPARE_UBOOT", target)...)
+		write(t, dir+"/.config", config)
+		if err := os.RemoveAll(dir + "/.stamp_built"); err != nil {
+			t.Fatal(err)
+		}
+		return b.try(append(without("UBOOT"), "UBOOT_BUILD_CMDS=cp "+dir+"/updaterd.env "+dir+"/compiled", "UBOOT_KCONFIG_DEPENDENCIES=",
+			"BR2_PACKAGE_UPDATERD_UBOOT_ENV="+board+"/updaterd.env "+mine, "uboot-build")...)
 	}
-	if out, err := until("uboot-patch", "downloaded", "extracted"); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	// What is edited after the first build is in the second one.
+	for _, edited := range []string{"", "boot_dev=mmc 1\n"} {
+		text := read(t, board+"/board.env") + edited
+		write(t, mine, text)
+		if out, err := build(uboot.Config); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		got, err := uboot.Parse(read(t, dir+"/compiled"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := uboot.Default(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("U-Boot's default environment: %s", diff)
+		}
 	}
-	got, err := uboot.Parse(read(t, dir+"/updaterd.env"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := uboot.Default(read(t, board+"/board.env"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("U-Boot's default environment: %s", diff)
-	}
-
-	configured := []string{"patched", "dotconfig", "kconfig_fixup_done", "configured"}
-	write(t, dir+"/.config", uboot.Config)
-	if out, err := until("uboot-build", configured...); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-	if err := os.Remove(dir + "/.stamp_built"); err != nil {
-		t.Fatal(err)
-	}
-	write(t, dir+"/.config", strings.Replace(uboot.Config, "CONFIG_BOOTCOUNT_LIMIT=y\n", "", 1))
-	if out, err := until("uboot-build", configured...); err == nil || !strings.Contains(out, "CONFIG_BOOTCOUNT_LIMIT is") {
+	if out, err := build(strings.Replace(uboot.Config, "CONFIG_BOOTCOUNT_LIMIT=y\n", "", 1)); err == nil || !strings.Contains(out, "CONFIG_BOOTCOUNT_LIMIT is") {
 		t.Errorf("without the boot counter: %v\n%s", err, out)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -22,18 +23,27 @@ const (
 	hashFile = "package/updaterd/updaterd.hash"
 )
 
-// The package names every licence, for "make legal-info", with its sum.
+// The package names every licence of what is installed, for "make legal-info", with
+// the sums of their texts: on devices, and the tools on build hosts.
 func TestLicences(t *testing.T) {
-	files, err := licences.Linked("..", "nethttpomithttp2", []string{"amd64", "arm", "arm64", "riscv64"}, "./updaterd")
-	if err != nil {
-		t.Fatal(err)
+	device := texts(t, "nethttpomithttp2", []string{"amd64", "arm", "arm64", "riscv64"}, "./updaterd")
+	tools := texts(t, "", []string{"amd64", "arm64"}, "./bundle/cmd/updater-bundle", "./sign/cmd/updater-sign", "./sign/cmd/sigstore-kms-pkcs11")
+	list := func(name, recipe string, files map[string]string) string {
+		// Which licences those are is found out for OE-core.
+		include := read(t, "../yocto/meta-updaterd/recipes-core/updaterd/"+recipe+"-licenses.inc")
+		ids := regexp.MustCompile(`(?m)^LICENSE = "(.*)"$`).FindStringSubmatch(include)
+		if ids == nil {
+			t.Fatalf("the list of licences of %s in the Yocto layer has no LICENSE", recipe)
+		}
+		return name + "_LICENSE = " + strings.ReplaceAll(ids[1], " ${UPDATERD_AND} ", ", ") + "\n" +
+			name + "_LICENSE_FILES = \\\n\t" + strings.Join(slices.Sorted(maps.Keys(files)), " \\\n\t") + "\n"
 	}
-	files["LICENSE"] = "../LICENSE"
-	names := slices.Sorted(maps.Keys(files))
-	list := "UPDATERD_LICENSE_FILES = \\\n\t" + strings.Join(names, " \\\n\t") + "\n"
+	lists := list("UPDATERD", "updaterd", device) + list("HOST_UPDATERD", "updaterd-tools", tools)
+	all := maps.Clone(device)
+	maps.Copy(all, tools)
 	var sums strings.Builder
-	for _, name := range names {
-		text, err := os.ReadFile(files[name])
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		text, err := os.ReadFile(all[name])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +52,7 @@ func TestLicences(t *testing.T) {
 	for file, part := range map[string]struct {
 		begin, end, want string
 	}{
-		makeFile: {"\nUPDATERD_LICENSE_FILES", "HOST_UPDATERD_LICENSE_FILES", list},
+		makeFile: {"\nUPDATERD_LICENSE = ", "\n# The Makefile has", lists},
 		hashFile: {"\nsha256  ", "", sums.String()},
 	} {
 		text, err := os.ReadFile(file)
@@ -70,4 +80,15 @@ func TestLicences(t *testing.T) {
 			t.Errorf("%s does not list what is linked now; write it anew: go test ./buildroot -run TestLicences -update", file)
 		}
 	}
+}
+
+// texts are the licences of what is linked, and where they lie.
+func texts(t *testing.T, tags string, architectures []string, packages ...string) map[string]string {
+	t.Helper()
+	files, err := licences.Linked("..", tags, architectures, packages...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files["LICENSE"] = "../LICENSE"
+	return files
 }

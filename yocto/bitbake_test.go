@@ -341,11 +341,12 @@ func (b *build) one(t *testing.T, pattern string) string {
 	return found[0]
 }
 
-// variables is what BitBake takes for those of a recipe.
-func (b *build) variables(t *testing.T, recipe string) map[string]string {
+// variables is what BitBake takes for those of a recipe: a name, or -b and a file, whose
+// dependencies it does not look for.
+func (b *build) variables(t *testing.T, recipe ...string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for line := range strings.Lines(b.must(t, "bitbake", "-e", recipe)) {
+	for line := range strings.Lines(b.must(t, append([]string{"bitbake", "-e"}, recipe...)...)) {
 		name, value, found := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=\"")
 		if found && !strings.HasPrefix(name, "#") {
 			all[name] = strings.TrimSuffix(value, "\"")

@@ -37,14 +37,16 @@ class Data:
 def fatal(said):
     raise Fatal(said)
 
-bb = types.SimpleNamespace(fatal=fatal, note=lambda said: None, plain=print)
-bb.utils = types.SimpleNamespace(to_boolean=lambda value: value in ('1', 'yes', 'true'))
+bb = types.SimpleNamespace(fatal=fatal, note=print, plain=print, warn=lambda said: print('warning:', said))
+bb.utils = types.SimpleNamespace(to_boolean=lambda value: value in ('1', 'yes', 'true'),
+    contains=lambda name, word, yes, no, d: yes if word in (d.getVar(name) or '').split() else no)
 names = {'bb': bb, 'os': os, 'd': Data()}
 for function in re.findall(r'^def .*?\n(?=\n\S)', text, re.M | re.S):
     exec(function, names)
 body = re.search(r'^python do_updaterd_bundle\(\) \{\n(.*?)^\}$', text, re.M | re.S).group(1)
 exec('def do_updaterd_bundle():\n' + body, names)
 print('checksums:', names['updaterd_checksums'](names['d']))
+print('wrong:', names['updaterd_wrong'](names['d']))
 try:
     names['do_updaterd_bundle']()
 except Fatal as e:
@@ -59,7 +61,9 @@ func TestClass(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for path, text := range map[string]string{
-		"bin/updater-bundle":     "#!/bin/sh\necho \"runs: $*\"\n",
+		// Believes what is signed if the keyring has release.pub, and the policy lets it.
+		"bin/updater-bundle": "#!/bin/sh\necho \"runs: $*\"\n[ $1 != info ] || { echo believes $(ls $3); test -f $3/release.pub && ! grep -qs two $5; }\n",
+		"release.pub":        "key", "other.pub": "key", "one.toml": "one", "two.toml": "two",
 		"deploy/image.ext4":      "image",
 		"release.key":            "key",
 		"releases/1.0.upb":       "old",
@@ -76,7 +80,7 @@ func TestClass(t *testing.T) {
 	}
 	good := map[string]string{
 		"PN": "image", "MACHINE": "board", "DISTRO_VERSION": "1.2", "REPRODUCIBLE_TIMESTAMP_ROOTFS": "1750000000", "T": dir,
-		"DEPLOY_DIR_IMAGE": dir + "/deploy", "IMAGE_LINK_NAME": "image", "UPDATERD_DEPLOYDIR": dir + "/out",
+		"DEPLOY_DIR": dir + "/deploy", "DEPLOY_DIR_IMAGE": dir + "/deploy", "VIRTUAL-RUNTIME_init_manager": "systemd", "IMAGE_LINK_NAME": "image", "UPDATERD_DEPLOYDIR": dir + "/out",
 		"UPDATERD_SEQUENCE": "7", "UPDATERD_KEY": dir + "/release.key",
 	}
 	const runs = "runs: create --version 1.2 --sequence 7 --created 1750000000 --compatible board --image rootfs=DIR/deploy/image.ext4"
@@ -100,6 +104,21 @@ func TestClass(t *testing.T) {
 		"a relative key":    {map[string]string{"UPDATERD_KEY": "release.key"}, `fatal: image: UPDATERD_KEY is "release.key", which is neither`},
 		"no sequence":       {map[string]string{"UPDATERD_SEQUENCE": ""}, `fatal: image: UPDATERD_SEQUENCE is ""`},
 		"no image":          {map[string]string{"UPDATERD_FSTYPE": "squashfs"}, "fatal: image: UPDATERD_IMAGES names rootfs=DIR/deploy/image.squashfs, which is not there"},
+		"nothing is wrong":  {nil, "wrong: None\n"},
+		"from the build":    {map[string]string{"UPDATERD_DELTA_FROM": "DIR/releases/*.upb boot=DIR/deploy/image*/a.upb"}, "wrong: UPDATERD_DELTA_FROM names DIR/deploy/image*/a.upb, but what an earlier build left"},
+		"by another name":   {map[string]string{"UPDATERD_DELTA_FROM": "DIR/releases/../deploy/*.upb"}, "wrong: UPDATERD_DELTA_FROM names DIR/releases/../deploy/*.upb, but"},
+		"a longer name":     {map[string]string{"UPDATERD_DELTA_FROM": "DIR/deployed/*.upb"}, "wrong: None\n"},
+		"no links yet":      {map[string]string{"VIRTUAL-RUNTIME_init_manager": "sysvinit"}, `wrong: UPDATERD_DATA_DEVICE is "/dev/disk/by-partlabel/data", but without systemd`},
+		"the kernel's name": {map[string]string{"VIRTUAL-RUNTIME_init_manager": "sysvinit", "UPDATERD_DATA_DEVICE": "/dev/mmcblk0p3"}, "wrong: None\n"},
+		"nobody mounts it":  {map[string]string{"VIRTUAL-RUNTIME_init_manager": "busybox", "UPDATERD_DATA_DEVICE": ""}, "wrong: None\n"},
+		"a distribution's":  {map[string]string{"VIRTUAL-RUNTIME_init_manager": "", "DISTRO_FEATURES": "systemd usrmerge"}, "wrong: None\n"},
+		"believed":          {map[string]string{"UPDATERD_KEYRING": "DIR/other.pub DIR/release.pub"}, "\nupdater-bundle info --keyring DIR/updaterd-keyring DIR/out/image-1.2.upb\n"},
+		"a believed key":    {map[string]string{"UPDATERD_KEYRING": "DIR/release.pub", "UPDATERD_POLICY": "DIR/one.toml"}, "checksums: DIR/release.key:True DIR/release.pub:True DIR/one.toml:True\n"},
+		"not believed":      {map[string]string{"UPDATERD_KEYRING": "DIR/other.pub"}, "fatal: image: no device with this image would install the bundle: what UPDATERD_KEY names (DIR/release.key) is not what UPDATERD_KEYRING has it believe (DIR/other.pub)"},
+		"signed elsewhere":  {map[string]string{"UPDATERD_KEYRING": "DIR/other.pub", "UPDATERD_UNSIGNED": "1"}, runs + " --unsigned -o DIR/out/image-1.2.upb\n"},
+		"a lost key":        {map[string]string{"UPDATERD_KEYRING": "DIR/lost.pub"}, "fatal: image: UPDATERD_KEYRING names DIR/lost.pub, which is not there"},
+		"a policy":          {map[string]string{"UPDATERD_KEYRING": "DIR/release.pub", "UPDATERD_POLICY": "DIR/one.toml"}, "\nupdater-bundle info --keyring DIR/updaterd-keyring --policy DIR/one.toml DIR/out/image-1.2.upb\n"},
+		"asks for more":     {map[string]string{"UPDATERD_KEYRING": "DIR/release.pub", "UPDATERD_POLICY": "DIR/two.toml"}, "warning: image: the policy of the image (DIR/two.toml) does not let it install the bundle as it is now"},
 		"no token":          {map[string]string{"UPDATERD_KEY_ENV": "VAULT_TOKEN"}, "fatal: image: UPDATERD_KEY_ENV names VAULT_TOKEN, which is not set"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -123,8 +142,12 @@ func TestClass(t *testing.T) {
 			cmd.Env = append(os.Environ(), "PATH="+dir+"/bin:"+os.Getenv("PATH"))
 			cmd.Stdin = bytes.NewReader(input)
 			said, err := cmd.CombinedOutput()
-			if got := strings.ReplaceAll(string(said), dir, "DIR"); err != nil || !strings.Contains(got, tc.want) {
+			got := strings.ReplaceAll(string(said), dir, "DIR")
+			if err != nil || !strings.Contains(got, tc.want) {
 				t.Errorf("%v:\n%s\nwant %q", err, got, tc.want)
+			}
+			if tc.set["UPDATERD_UNSIGNED"] != "" && strings.Contains(got, "updater-bundle info") {
+				t.Errorf("nothing is signed yet, and a signature is asked for:\n%s", got)
 			}
 		})
 	}
@@ -202,16 +225,17 @@ func TestConf(t *testing.T) {
 func TestReleaseInImage(t *testing.T) {
 	class := read(t, layer, "classes-recipe/updaterd-bundle.bbclass")
 	root := t.TempDir()
-	values := strings.NewReplacer(
+	const systemd = "${@',nofail' if updaterd_systemd(d) else ''}"
+	if !strings.Contains(class, systemd) {
+		t.Errorf("the class has no %s", systemd)
+	}
+	values := strings.NewReplacer(systemd, "'$nofail'",
 		"${IMAGE_ROOTFS}", root, "${nonarch_libdir}", "/usr/lib", "${sysconfdir}", "/etc", "${PN}", "image", "${IMAGE_BASENAME}", "image",
 		"${UPDATERD_VERSION}", "1.2", "${UPDATERD_SEQUENCE}", "7", "${UPDATERD_DATA_DEVICE}", "/dev/mmcblk0p3",
 		`${@bb.utils.contains('IMAGE_FEATURES', 'read-only-rootfs', 'false', 'true', d)}`, "$writable",
 	)
-	call := func(writable bool) string {
-		script := "set -e\nbbwarn() { echo \"WARNING: $*\"; }\nwritable=false\n"
-		if writable {
-			script = strings.Replace(script, "=false", "=true", 1)
-		}
+	call := func(set string) string {
+		script := "set -e\nbbwarn() { echo \"WARNING: $*\"; }\n" + set + "\n"
 		for _, name := range []string{"updaterd_read_only", "updaterd_release", "updaterd_data"} {
 			function := regexp.MustCompile(`(?ms)^` + name + `\(\) \{\n.*?^\}\n`).FindString(class)
 			if function == "" {
@@ -230,11 +254,17 @@ func TestReleaseInImage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	said := call(true)
+	said := call("writable=true nofail=")
 	for _, want := range []string{"read-only-rootfs", "there is no os-release"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("nothing is said about %q: %s", want, said)
 		}
+	}
+	if got, want := read(t, root, "etc/fstab"), "/dev/mmcblk0p3 /data ext4 rw,nosuid,nodev,noatime 0 2\n"; got != want {
+		t.Errorf("without systemd, fstab is %q; want %q", got, want)
+	}
+	if err := os.Remove(root + "/etc/fstab"); err != nil {
+		t.Fatal(err)
 	}
 	release := root + "/usr/lib/os-release"
 	if err := os.WriteFile(release, []byte("ID=x\nBUILD_ID=\"old\"\n"), 0o644); err != nil {
@@ -244,7 +274,7 @@ func TestReleaseInImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // again changes nothing
-		if said := call(false); said != "" {
+		if said := call("writable=false nofail=,nofail"); said != "" {
 			t.Errorf("all is well, and it says %s", said)
 		}
 		if got, want := read(t, release), "ID=x\nIMAGE_VERSION=\"1.2\"\nBUILD_ID=\"image-1.2-7\"\n"; got != want {

@@ -220,6 +220,16 @@ LAYERSERIES_COMPAT_updaterd-test = "scarthgap wrynose blacksail"
 				t.Errorf("without a key: %v\n%s", err, said)
 			}
 
+			// Said at once, of this image alone.
+			for setting, want := range map[string]string{
+				`INIT_MANAGER = "sysvinit"`:                             "without systemd /data is mounted before udev makes the links",
+				`UPDATERD_DELTA_FROM = "${DEPLOY_DIR_IMAGE}/test*.upb"`: "is removed before the next bundle is made",
+			} {
+				if said, err := build(setting).run(t, "bitbake", "-n", "test-image"); err == nil || !strings.Contains(said, want) {
+					t.Errorf("with %s: %v\n%s\nwant %q", setting, err, said, want)
+				}
+			}
+
 			keys := filepath.Join(b.dir, name, "keys")
 			if err := os.RemoveAll(keys); err != nil {
 				t.Fatal(err)
@@ -236,6 +246,15 @@ LAYERSERIES_COMPAT_updaterd-test = "scarthgap wrynose blacksail"
 			}
 			key := `UPDATERD_KEY = "` + keys + `/release.key"`
 
+			// What the image believes, and another key than the one that signs.
+			run(t, filepath.Join(tools, "updater-sign"), "keygen", "--algorithm", "ed25519", "-o", keys+"/other")
+			run(t, "chmod", "a+r", keys+"/other.pub")
+			b = build(key, `UPDATERD_VERSION = "1.0"`, `UPDATERD_SEQUENCE = "1"`, `UPDATERD_KEYRING = "`+keys+`/other.pub"`)
+			if said, err := b.run(t, "bitbake", "--no-setscene", "-c", "updaterd_bundle", "test-image"); err == nil || !strings.Contains(said, "no device with this image would install the bundle") {
+				t.Errorf("the image does not believe the key that signs, and the build goes on: %v\n%s", err, said)
+			}
+			key += "\nUPDATERD_KEYRING = \"" + keys + "/public/release.pub\""
+
 			make1 := []string{key, `UPDATERD_VERSION = "1.0"`, `UPDATERD_SEQUENCE = "1"`}
 			make2 := []string{key, `UPDATERD_VERSION = "2.0"`, `UPDATERD_SEQUENCE = "2"`, `UPDATERD_DELTA_FROM = "` + s.dir + "/" + name + `/releases/*.upb"`}
 			b = build(make1...)
@@ -245,6 +264,7 @@ LAYERSERIES_COMPAT_updaterd-test = "scarthgap wrynose blacksail"
 			link := strings.TrimSuffix(first, "-1.0.upb") + ".upb"
 			run(t, updater, "verify", "--keyring", keys+"/public", first)
 			one := digest(t, first)
+			checkExt4(t, b)
 
 			// The same again, from nothing.
 			b.must(t, "bitbake", "-c", "clean", "test-image")
@@ -279,6 +299,22 @@ LAYERSERIES_COMPAT_updaterd-test = "scarthgap wrynose blacksail"
 				t.Errorf("the earlier bundle is signed with another key, and nothing complains: %v\n%s", err, said)
 			}
 		})
+	}
+}
+
+// checkExt4 looks at what OE-core's function has made of the class's options: newer
+// series have a seed and times of their own.
+func checkExt4(t *testing.T, b *build) {
+	t.Helper()
+	said := b.must(t, "env", "TZ=UTC", "dumpe2fs", b.one(t, "tmp/deploy/images/*/test-image-*.rootfs.ext4"))
+	said = strings.Join(strings.Fields(said), " ")
+	for _, want := range []string{
+		"Filesystem UUID: d8b33ec8-a4f3-4c8f-93d5-9a7c5a1d1a3e", "Directory Hash Seed: d8b33ec8-a4f3-4c8f-93d5-9a7c5a1d1a3e",
+		"Filesystem created: Sun Jun 15 15:06:40 2025", "Last write time: Sun Jun 15 15:06:40 2025", "Last checked: Sun Jun 15 15:06:40 2025",
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("the file system has no %q:\n%s", want, said[:min(len(said), 3000)])
+		}
 	}
 }
 

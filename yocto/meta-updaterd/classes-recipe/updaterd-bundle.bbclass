@@ -31,8 +31,14 @@ UPDATERD_KEY_ENV ??= ""
 # "1": leave the bundle unsigned, for another machine to sign.
 UPDATERD_UNSIGNED ??= "0"
 
+# What the device believes, as updaterd-conf puts it into the image; what is signed with
+# another key stops the build.
+UPDATERD_KEYRING ??= ""
+UPDATERD_POLICY ??= ""
+
 # Earlier deployments to make deltas from: absolute paths of images or bundles, which
-# may be patterns, each with "CLASS=" before it unless it is for rootfs.
+# may be patterns, each with "CLASS=" before it unless it is for rootfs. Not below
+# DEPLOY_DIR: what this made there before is removed before it runs.
 UPDATERD_DELTA_FROM ??= ""
 # A directory of public keys, if an earlier bundle was signed with others than now.
 UPDATERD_DELTA_KEYRING ??= ""
@@ -46,6 +52,7 @@ UPDATERD_BUNDLE_ARGS ??= ""
 UPDATERD_BUNDLE_NAME ??= "${IMAGE_LINK_NAME}-${UPDATERD_VERSION}"
 
 # The device of the partition for data, which is mounted on /data; "": somebody else mounts it.
+# Without systemd it has the kernel's name, such as /dev/mmcblk0p3.
 UPDATERD_DATA_DEVICE ??= "/dev/disk/by-partlabel/data"
 
 # For the layouts of disks (files/wic/updaterd-ab*.wks.in): the sizes, and where the copies
@@ -70,6 +77,9 @@ IMAGE_ROOTFS_ALIGNMENT = "4"
 # release. A slot is mounted read-only, so a journal would only cost room.
 UPDATERD_EXT4_UUID ??= "d8b33ec8-a4f3-4c8f-93d5-9a7c5a1d1a3e"
 EXTRA_IMAGECMD:ext4 = "-i 4096 -b 4096 -O ^has_journal -U ${UPDATERD_EXT4_UUID} -E hash_seed=${UPDATERD_EXT4_UUID},lazy_itable_init=0"
+# OE-core from blacksail on has a seed and a time of its own: it appends "-E hash_seed=" with
+# this, which takes the place of the option above, and the times are set below.
+REPRODUCIBLE_EXT234_HASH_SEED = "${UPDATERD_EXT4_UUID},lazy_itable_init=0"
 # What mke2fs and e2fsck take for now.
 export E2FSPROGS_FAKE_TIME = "${UPDATERD_CREATED}"
 export E2FSCK_TIME = "${UPDATERD_CREATED}"
@@ -77,14 +87,16 @@ export E2FSCK_TIME = "${UPDATERD_CREATED}"
 # mke2fs before 1.47.1 (scarthgap) copies into the inodes when the build made, and last
 # read, each file. Then no two builds are the same, and each delta carries the difference.
 updaterd_inode_times() {
+    printf 'set_super_value %s @${UPDATERD_CREATED}\n' mkfs_time lastcheck > ${T}/inode-times
     (cd ${IMAGE_ROOTFS} && find . -printf '%P\n') | LC_ALL=C sort | sed 's/"/""/g' | while IFS= read -r path; do
         for field in atime ctime crtime; do
             echo "set_inode_field \"/$path\" $field @${UPDATERD_CREATED}"
             echo "set_inode_field \"/$path\" ${field}_extra 0"
         done
-    done > ${T}/inode-times
-    debugfs -w -f ${T}/inode-times ${IMGDEPLOYDIR}/${IMAGE_NAME}.ext4 > ${T}/inode-times.log 2>&1
-    if grep '^set_inode_field:' ${T}/inode-times.log; then
+    done >> ${T}/inode-times
+    # The time of the last write is what debugfs takes for now.
+    E2FSPROGS_FAKE_TIME=${UPDATERD_CREATED} debugfs -w -f ${T}/inode-times ${IMGDEPLOYDIR}/${IMAGE_NAME}.ext4 > ${T}/inode-times.log 2>&1
+    if grep -E '^set_(inode_field|super_value):' ${T}/inode-times.log; then
         bbfatal_log "debugfs cannot set the times in ${IMAGE_NAME}.ext4; see above."
     fi
 }
@@ -118,11 +130,20 @@ updaterd_release() {
     fi
 }
 
+def updaterd_systemd(d):
+    """Tells whether systemd starts the image, and so reads its fstab."""
+    manager = d.getVar('VIRTUAL-RUNTIME_init_manager')
+    if manager:
+        return manager == 'systemd'
+    return bb.utils.contains('DISTRO_FEATURES', 'systemd', True, False, d)
+
+# With nofail, systemd starts without /data if it must. BusyBox without CONFIG_DESKTOP, as
+# OE-core has it, hands that to the kernel, which then refuses to mount.
 updaterd_data() {
     if [ -n "${UPDATERD_DATA_DEVICE}" ]; then
         install -d -m 0755 ${IMAGE_ROOTFS}/data
         if ! grep -qs '[[:space:]]/data[[:space:]]' ${IMAGE_ROOTFS}${sysconfdir}/fstab; then
-            echo '${UPDATERD_DATA_DEVICE} /data ext4 rw,nosuid,nodev,noatime,nofail 0 2' >> ${IMAGE_ROOTFS}${sysconfdir}/fstab
+            echo '${UPDATERD_DATA_DEVICE} /data ext4 rw,nosuid,nodev,noatime${@',nofail' if updaterd_systemd(d) else ''} 0 2' >> ${IMAGE_ROOTFS}${sysconfdir}/fstab
         fi
     fi
 }
@@ -150,11 +171,34 @@ def updaterd_checksums(d):
 
     # Of patterns, BitBake knows * alone here: more files than meant do no harm.
     paths = updaterd_key_files(d) + [re.sub(r'\?|\[[^]/]*\]', '*', path) for _, path in updaterd_sources(d)]
-    paths += (d.getVar('UPDATERD_DELTA_KEYRING') or '').split()
+    for name in ('UPDATERD_DELTA_KEYRING', 'UPDATERD_KEYRING', 'UPDATERD_POLICY'):
+        paths += (d.getVar(name) or '').split()
     return ' '.join('%s:%s' % (p, '*' in p or os.path.exists(p)) for p in paths)
 
+def updaterd_place(pattern):
+    """Returns the directory that what a pattern matches lies in, or the path that is none."""
+    import glob
+
+    while glob.has_magic(pattern):
+        pattern = os.path.dirname(pattern)
+    return pattern
+
+def updaterd_wrong(d):
+    """Returns what can be said before hours of building, or nothing."""
+    device = d.getVar('UPDATERD_DATA_DEVICE') or ''
+    if device.startswith('/dev/disk/') and not updaterd_systemd(d):
+        return ('UPDATERD_DATA_DEVICE is "%s", but without systemd /data is mounted before udev makes the links in '
+                '/dev/disk. Name the device as the kernel does, such as UPDATERD_DATA_DEVICE = "/dev/mmcblk0p3", or set '
+                'it to "" and mount /data yourself.' % device)
+    deploy = os.path.realpath(d.getVar('DEPLOY_DIR'))
+    for _, pattern in updaterd_sources(d):
+        if (os.path.realpath(updaterd_place(pattern)) + '/').startswith(deploy + '/'):
+            return ('UPDATERD_DELTA_FROM names %s, but what an earlier build left in %s is removed before the next bundle is '
+                    'made, so there would be no delta. Keep each release elsewhere: copy its .upb to a directory such as '
+                    '/releases, and name that.' % (pattern, deploy))
+
 python do_updaterd_bundle() {
-    import glob, subprocess
+    import glob, shutil, subprocess
 
     def fail(text):
         bb.fatal('%s: %s' % (d.getVar('PN'), text))
@@ -188,9 +232,7 @@ python do_updaterd_bundle() {
         if not pattern.startswith('/'):
             fail('UPDATERD_DELTA_FROM names %s, which is not an absolute path.' % pattern)
         # An empty directory of releases is how the first one begins, a misspelt one is not.
-        place = pattern
-        while glob.has_magic(place):
-            place = os.path.dirname(place)
+        place = updaterd_place(pattern)
         if not os.path.exists(place):
             fail('UPDATERD_DELTA_FROM names %s, but %s is not there. Make it, or correct the path.' % (pattern, place))
         for path in sorted(glob.glob(pattern)):
@@ -209,7 +251,8 @@ python do_updaterd_bundle() {
     args += (d.getVar('UPDATERD_BUNDLE_ARGS') or '').split()
     deploy = d.getVar('UPDATERD_DEPLOYDIR')
     name = d.getVar('UPDATERD_BUNDLE_NAME') + '.upb'
-    args += ['-o', os.path.join(deploy, name)]
+    bundle = os.path.join(deploy, name)
+    args += ['-o', bundle]
 
     env = dict(os.environ, PATH=d.getVar('PATH'), TMPDIR=d.getVar('T'))
     for variable in (d.getVar('UPDATERD_KEY_ENV') or '').split():
@@ -217,11 +260,40 @@ python do_updaterd_bundle() {
         if value is None:
             fail('UPDATERD_KEY_ENV names %s, which is not set; BB_ENV_PASSTHROUGH_ADDITIONS lets it in.' % variable)
         env[variable] = value
-    bb.note(' '.join(args))
-    done = subprocess.run(args, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def run(args):
+        bb.note(' '.join(args))
+        return subprocess.run(args, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    done = run(args)
     if done.returncode != 0:
         fail('"%s" failed:\n%s' % (' '.join(args), done.stdout))
     bb.plain(done.stdout.strip())
+
+    # With the keys in the image, so that a wrong one is seen here and not in the field.
+    believed = (d.getVar('UPDATERD_KEYRING') or '').split()
+    if believed and not unsigned:
+        keyring = os.path.join(d.getVar('T'), 'updaterd-keyring')
+        shutil.rmtree(keyring, ignore_errors=True)
+        os.mkdir(keyring)
+        for path in believed:
+            if not os.path.isfile(path):
+                fail('UPDATERD_KEYRING names %s, which is not there.' % path)
+            shutil.copy(path, keyring)
+        # Not "verify", which could not read an encrypted one.
+        check = ['updater-bundle', 'info', '--keyring', keyring]
+        done = run(check + [bundle])
+        if done.returncode != 0:
+            fail('no device with this image would install the bundle: what UPDATERD_KEY names (%s) is not what '
+                 'UPDATERD_KEYRING has it believe (%s). Put the public half of the key that signs into UPDATERD_KEYRING, '
+                 'or sign with another one.\n%s' % (' '.join(keys), ' '.join(believed), done.stdout))
+        # A policy may ask for what comes later: one more signature, an entry in a log.
+        policy = d.getVar('UPDATERD_POLICY')
+        if policy:
+            done = run(check + ['--policy', policy, bundle])
+            if done.returncode != 0:
+                bb.warn('%s: the policy of the image (%s) does not let it install the bundle as it is now:\n%s' %
+                        (d.getVar('PN'), policy, done.stdout))
 
     link = os.path.join(deploy, d.getVar('IMAGE_LINK_NAME') + '.upb')
     if os.path.basename(link) != name:
@@ -251,6 +323,9 @@ addtask do_updaterd_bundle_setscene
 addtask do_updaterd_bundle after do_image_complete before do_build
 
 python() {
+    wrong = updaterd_wrong(d)
+    if wrong:
+        raise bb.parse.SkipRecipe(wrong)
     # A service that holds the key is asked over the network; nothing else here needs one.
     if any('://' in key for key in (d.getVar('UPDATERD_KEY') or '').split()) and \
             not bb.utils.to_boolean(d.getVar('UPDATERD_UNSIGNED')):
