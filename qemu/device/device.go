@@ -33,6 +33,9 @@ type Device struct {
 	RTC string
 	// EMMC is the image of an eMMC at the next start; "" for none.
 	EMMC string
+	// Watched leads what is read and written through Disk at the next start, so that
+	// its CutAtWrite and Spoil take effect. The board is slower then.
+	Watched bool
 	// Terminal makes this process's terminal that of the device at the next start.
 	Terminal bool
 
@@ -88,7 +91,11 @@ func (d *Device) PowerOn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.VM, err = vm.Start(ctx, vm.Config{UBoot: d.uboot, Disk: d.Disk, Dir: sockets, RTC: d.RTC, EMMC: d.EMMC, Console: d.console, Terminal: d.Terminal})
+	config := vm.Config{UBoot: d.uboot, Card: d.Path, Dir: sockets, RTC: d.RTC, EMMC: d.EMMC, Console: d.console, Terminal: d.Terminal}
+	if d.Watched {
+		config.Disk = d.Disk
+	}
+	d.VM, err = vm.Start(ctx, config)
 	if err != nil {
 		os.RemoveAll(sockets)
 		return err

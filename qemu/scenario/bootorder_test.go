@@ -34,6 +34,7 @@ func TestBootOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	dev := w.newDevice(t, assets.Disk{Flavour: assets.Small, SlotA: v1, Factory: factory})
+	dev.Watched = true
 
 	boot(t, dev)
 	if out := refused(t, dev, exitRefused, "updaterctl", "install", url(server, two)); !containsAll(out, "not proven", "reboot once") {

@@ -25,6 +25,7 @@ func TestPowerCuts(t *testing.T) {
 	s := smallSystems(t)
 	server := s.serve(t, s.bundles)
 	dev := s.device(t)
+	dev.Watched = true
 	boot(t, dev)
 	// The first sectors of a copy hold its checksum and all variables, so that a
 	// cut at the third one tears it.

@@ -89,6 +89,7 @@ func TestFailingMedium(t *testing.T) {
 	s := smallSystems(t)
 	server := s.serve(t, s.bundles)
 	dev := s.device(t)
+	dev.Watched = true
 	boot(t, dev)
 	from, _ := slotRange(t, "b")
 	dev.Disk.Spoil(from + 7<<20 + 512)

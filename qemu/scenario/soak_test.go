@@ -79,6 +79,7 @@ func newSoak(t *testing.T, c *counts) *soak {
 	}
 	s.server = s.serve(t, s.workshop.bundles)
 	s.dev = s.newDevice(t, assets.Disk{Flavour: assets.Small, SlotA: s.v1, SlotB: v3, EnvID: "factory"})
+	s.dev.Watched = true
 	begin := time.Now()
 	boot(t, s.dev)
 	s.start = time.Since(begin)

@@ -28,7 +28,10 @@ const AgentPort = "org.updaterd.agent"
 type Config struct {
 	// UBoot is the path of u-boot.bin.
 	UBoot string
-	// Disk is the SD card. It outlives the VM.
+	// Card is the image of the SD card, which QEMU reads and writes itself.
+	Card string
+	// Disk, unless nil, is the card instead. It outlives the VM. Each sector is a question
+	// and an answer then, which makes a write of a slot several times slower.
 	Disk *nbd.Disk
 	// Dir is a directory for sockets; its path must be short enough for unix sockets.
 	Dir string
@@ -82,11 +85,16 @@ func Start(ctx context.Context, c Config) (*VM, error) {
 		return nil, fmt.Errorf("start board: %w", err)
 	}
 	socket := func(name string) string { return filepath.Join(dir, name) }
-	server, err := nbd.Serve(c.Disk, socket("sd"))
-	if err != nil {
-		return nil, fmt.Errorf("start board: %w", err)
+	v := &VM{Console: newConsole(c.Console), Started: time.Now(), agent: socket("agent"), exited: make(chan struct{})}
+	// What the card has answered is in the host's cache, so that it survives the end
+	// of QEMU, as it survives the end of the power: a card has no volatile cache.
+	card := "file.driver=file,file.filename=" + strings.ReplaceAll(c.Card, ",", ",,") + ",cache=unsafe"
+	if c.Disk != nil {
+		if v.server, err = nbd.Serve(c.Disk, socket("sd")); err != nil {
+			return nil, fmt.Errorf("start board: %w", err)
+		}
+		card = "file.driver=nbd,file.server.type=unix,file.server.path=" + socket("sd") + ",cache=writethrough"
 	}
-	v := &VM{Console: newConsole(c.Console), Started: time.Now(), agent: socket("agent"), server: server, exited: make(chan struct{})}
 	if c.Memory == 0 {
 		c.Memory = 512
 	}
@@ -98,7 +106,7 @@ func Start(ctx context.Context, c Config) (*VM, error) {
 		"-M", "virt", "-cpu", "cortex-a53", "-smp", "2", "-m", fmt.Sprint(c.Memory),
 		"-nodefaults", "-display", "none", "-serial", serial, "-bios", c.UBoot,
 		"-qmp", "unix:" + socket("qmp") + ",server=on,wait=off",
-		"-drive", "if=none,id=sd,driver=raw,file.driver=nbd,file.server.type=unix,file.server.path=" + socket("sd") + ",cache=writethrough",
+		"-drive", "if=none,id=sd,driver=raw," + card,
 		"-device", "sdhci-pci", "-device", "sd-card,drive=sd",
 		"-device", "i6300esb", "-action", "watchdog=reset",
 		"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
@@ -121,7 +129,9 @@ func Start(ctx context.Context, c Config) (*VM, error) {
 		v.command.Stdin = os.Stdin
 	}
 	if err := v.command.Start(); err != nil {
-		server.Close()
+		if v.server != nil {
+			v.server.Close()
+		}
 		return nil, fmt.Errorf("start board: %w", err)
 	}
 	go func() {
@@ -203,6 +213,8 @@ func (v *VM) Close() {
 	if v.monitor != nil {
 		v.monitor.close()
 	}
-	v.server.Close()
+	if v.server != nil {
+		v.server.Close()
+	}
 	os.RemoveAll(filepath.Dir(v.agent))
 }
