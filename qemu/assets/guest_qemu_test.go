@@ -89,6 +89,9 @@ func TestGuests(t *testing.T) {
 			listNames := []string{"dbus-send", "--system", "--print-reply", "--dest=org.freedesktop.DBus", "/", "org.freedesktop.DBus.ListNames"}
 			waitFor(t, dev, listNames)
 			t.Logf("%s: the agent answers after %.1f s, D-Bus after %.1f s", flavour, agent.Seconds(), time.Since(begin).Seconds())
+			if flavour == assets.Systemd { // D-Bus is there before the data partition and the network are
+				waitFor(t, dev, []string{"sh", "-c", `case $(systemctl is-system-running --wait) in running|degraded) ;; *) exit 1 ;; esac`})
+			}
 			checkGuest(t, dev)
 			if flavour == assets.Systemd {
 				if failed := out(t, dev, "systemctl", "--failed", "--plain", "--no-legend"); failed != "" {
