@@ -280,11 +280,7 @@ func activated(name string) string {
 
 // inTrial tells whether the system that runs is known to be in its trial.
 func inTrial(c *config.Config) bool {
-	control, err := openEnvironment(c, machine.Claimed(schemeOf(c)))
-	if err != nil {
-		return false
-	}
-	status, err := control.Status()
+	_, status, err := lookAtBoot(c, machine.Claimed(schemeOf(c)))
 	return err == nil && status.Trial
 }
 
