@@ -124,10 +124,10 @@ func (h *Host) glob(patterns ...string) (names []string) {
 }
 
 // setting is the last value of a key in files of systemd's form: the main file,
-// then those in its drop-in directories in the order of their names, of which one
+// then those in the directories NAME.d in the order of their names, of which one
 // in /etc hides those of the same name elsewhere. A list collects all values, and
 // an empty one drops those before it.
-func (h *Host) setting(main []string, dropIns []string, key string) (values []string) {
+func (h *Host) setting(main []string, key string) (values []string) {
 	var files []string
 	for _, name := range main {
 		if h.exists(name) {
@@ -136,8 +136,8 @@ func (h *Host) setting(main []string, dropIns []string, key string) (values []st
 		}
 	}
 	byName := map[string]string{}
-	for _, dir := range dropIns { // the strongest first
-		for _, path := range h.glob(dir + "/*.conf") {
+	for _, name := range main { // the strongest first
+		for _, path := range h.glob(name + ".d/*.conf") {
 			if base := filepath.Base(path); byName[base] == "" {
 				byName[base] = path
 			}

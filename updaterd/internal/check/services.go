@@ -21,11 +21,7 @@ const (
 // manager is the last value of a key in systemd's own configuration; "" if there is none.
 func (h *Host) manager(key string) string {
 	main := []string{"etc/systemd/system.conf", "run/systemd/system.conf", "usr/lib/systemd/system.conf", "lib/systemd/system.conf"}
-	var dropIns []string
-	for _, name := range main {
-		dropIns = append(dropIns, name+".d")
-	}
-	values := h.setting(main, dropIns, key)
+	values := h.setting(main, key)
 	if len(values) == 0 {
 		return ""
 	}

@@ -142,15 +142,11 @@ func (h *Host) unitPaths() (string, error) {
 	if !slices.ContainsFunc(main, h.exists) {
 		return "no unit of systemd", nil
 	}
-	var dropIns []string
-	for _, name := range main {
-		dropIns = append(dropIns, name+".d")
-	}
-	if kind := h.setting(main, dropIns, "ProtectSystem"); len(kind) == 0 || kind[len(kind)-1] != "strict" {
+	if kind := h.setting(main, "ProtectSystem"); len(kind) == 0 || kind[len(kind)-1] != "strict" {
 		return "the unit does not restrict paths", nil
 	}
 	var paths []string
-	for _, line := range h.setting(main, dropIns, "ReadWritePaths") {
+	for _, line := range h.setting(main, "ReadWritePaths") {
 		paths = append(paths, strings.Fields(line)...)
 	}
 	allowed := append(slices.Clone(paths), "/dev") // which strict leaves as it is
